@@ -1,0 +1,16 @@
+"""Attacks on any nn.Module from images in [0, 1] to logits: one pure function per file.
+
+    attack(model, images, labels, *, ...) -> adversarial images, same shape, in [0, 1]
+
+The model's mode, parameters and gradients are left as they were; images that are already misclassified are returned as
+they are; the answer depends neither on `batch_size` nor on the other images.
+"""
+
+from isce.attacks.deepfool import deepfool
+from isce.attacks.fgsm import fgsm
+from isce.attacks.objectives import OBJECTIVES
+from isce.attacks.pgd import pgd
+from isce.attacks.simba import simba
+from isce.attacks.surfaces import Expectation, RawLogits, Rescaled
+
+__all__ = ["OBJECTIVES", "Expectation", "RawLogits", "Rescaled", "deepfool", "fgsm", "pgd", "simba"]

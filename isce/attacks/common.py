@@ -1,0 +1,154 @@
+"""What every attack shares: checks of its input, the model held still, batches, and images left alone."""
+
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from isce.attacks import random
+from isce.attacks.norms import NORMS
+
+
+class Batch(NamedTuple):
+    """What an attack works on: n images that the model classifies correctly."""
+
+    images: Tensor  # (n, ...) in [0, 1]
+    labels: Tensor  # (n,) int64
+    targets: Tensor | None  # (n,) int64, in targeted attacks
+    seeds: Tensor  # (n,) int64, see isce.attacks.random
+    logits: Tensor  # (n, K) of the clean images
+    index: Tensor  # (n,) places among the caller's images
+
+
+def check_numbers(norm: str = "l2", **numbers: float | None) -> None:
+    """One clear error for an unknown norm, and for hyperparameters that must be positive; None stands for a default.
+
+    `steps`, `queries`, `restarts`, `num_classes`, `n_targets`, `batch_size` and the like are counts, the rest lengths.
+    """
+    if norm not in NORMS:
+        raise ValueError(f"unknown norm {norm!r}: choose 'l2' or 'linf'")
+    counts = ("steps", "queries", "restarts", "num_classes", "n_targets", "batch_size", "freq_dims")
+    for name, value in numbers.items():
+        if value is None:
+            continue
+        kind = int if name in counts else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kind):
+            what = "an integer" if kind is int else "a number"
+            raise TypeError(f"{name} must be {what}, got {value!r} ({type(value).__name__})")
+        if not math.isfinite(value) or value <= 0:
+            raise ValueError(f"{name} must be {'at least 1' if kind is int else 'finite and > 0'}, got {value}")
+
+
+def check_images(model: nn.Module, images: Tensor, labels: Tensor) -> None:
+    """TypeError or ValueError unless images (N, ...) are floats in [0, 1] and labels (N,) integers beside them."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise TypeError(f"images must be a float tensor in [0, 1], got {kind}: convert, e.g. images.float() / 255")
+    if images.dim() < 2:
+        raise ValueError(f"images must be a batch (N, ...), got shape {tuple(images.shape)}: try images[None]")
+    check_classes("labels", labels, images)
+    if images.numel() and not (bool(images.isfinite().all()) and images.min() >= 0 and images.max() <= 1):
+        raise ValueError(
+            f"images must be finite and in [0, 1], got {images.min():.4g} to {images.max():.4g}"
+            f" and {int((~images.isfinite()).sum())} not finite: move normalisation into the model"
+        )
+
+
+def check_classes(name: str, classes: Tensor, images: Tensor) -> None:
+    if not isinstance(classes, Tensor) or classes.is_floating_point() or classes.dtype == torch.bool:
+        kind = classes.dtype if isinstance(classes, Tensor) else type(classes).__name__
+        raise TypeError(f"{name} must be an integer tensor, got {kind}")
+    if classes.shape != images.shape[:1]:
+        raise ValueError(f"{name} must have shape ({len(images)},), one per image, got {tuple(classes.shape)}")
+    if classes.device != images.device:
+        raise ValueError(f"{name} are on {classes.device}, images on {images.device}: move them together")
+
+
+def check_logits(logits: Tensor, n: int) -> None:
+    """ValueError for outputs that are no logits of n images; UserWarning for probabilities."""
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != n:
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(f"the model must return logits of shape ({n}, K), got {shape}")
+    if logits.shape[1] < 2:
+        raise ValueError("the model has one class: an attack needs at least two")
+    if not bool(logits.isfinite().all()):
+        raise ValueError("the model returns NaN or infinite logits on the clean images")
+    if bool((logits >= 0).all()) and bool(((logits.sum(1) - 1).abs() < 1e-3).all()):
+        warnings.warn("the model seems to return probabilities: attacks need logits, remove its softmax", stacklevel=4)
+
+
+@contextmanager
+def held(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode, gradients on whatever the caller's mode; every submodule's own mode is restored after."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def differentiable(model: nn.Module, x: Tensor) -> Tensor:
+    """logits (n, K) of x, a leaf that asks for its gradient; ValueError where no gradient reaches it."""
+    logits: Tensor = model(x.requires_grad_())
+    if not logits.requires_grad:
+        raise ValueError("the model's output has no gradient: attack it with simba or square, or by transfer")
+    return logits
+
+
+def launch(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    attack: Callable[[Batch], Tensor],
+    *,
+    targeted: bool = False,
+    targets: Tensor | None = None,
+    batch_size: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Check the input, leave misclassified images as they are, and `attack` the rest in batches of `batch_size`.
+
+    Targeted without targets: a uniformly random wrong class for each image, from its seed.
+    Returns the adversarial images, (N, ...) as the images. Errors are those of the checks above.
+    """
+    check_numbers(batch_size=batch_size)
+    check_images(model, images, labels)
+    if targets is not None:
+        if not targeted:
+            raise ValueError("targets were given: say targeted=True")
+        check_classes("targets", targets, images)
+    adversarial = images.detach().clone()
+    if not len(images):
+        return adversarial
+    size, key = batch_size or len(images), random.draw_key(generator)
+    with held(model):
+        with torch.no_grad():
+            clean = adversarial.clone()  # a normal tensor, should the caller's be made in inference mode
+            logits = torch.cat([model(x) for x in clean.split(size)])
+        check_logits(logits, len(images))
+        classes = logits.shape[1]
+        for name, given in (("labels", labels), ("targets", targets)):
+            if given is not None and not (int(given.min()) >= 0 and int(given.max()) < classes):
+                raise ValueError(f"{name} must be in 0 .. {classes - 1}, got {int(given.min())} .. {int(given.max())}")
+        labels = labels.long()
+        seeds = torch.cat([random.image_seeds(x, key) for x in clean.split(size)])
+        if targets is not None:
+            targets = targets.long()
+            if bool((targets == labels).any()):
+                raise ValueError("some targets equal the label: a target must be a wrong class")
+        elif targeted:
+            targets = (labels + 1 + (random.uniform(seeds, -1, 1)[:, 0] * (classes - 1)).long()) % classes
+        for index in (logits.argmax(1) == labels).nonzero()[:, 0].split(size):
+            t = None if targets is None else targets[index]
+            batch = Batch(clean[index], labels[index], t, seeds[index], logits[index], index)
+            adversarial[index] = attack(batch).detach()
+    return adversarial

@@ -1,0 +1,57 @@
+"""Norms per image, steps of unit norm, and the feasible set {z in [0, 1]: ||z - x|| <= eps}. Norms: "l2", "linf"."""
+
+import torch
+from torch import Tensor
+
+from isce.attacks import random
+
+NORMS = ("l2", "linf")
+
+
+def per_image(values: Tensor, images: Tensor) -> Tensor:
+    """(N,) -> (N, 1, ..., 1), as many dimensions as the images have."""
+    return values.view(-1, *[1] * (images.dim() - 1))
+
+
+def norm_of(deltas: Tensor, norm: str = "l2") -> Tensor:
+    """(N, ...) -> (N,) norm of each image."""
+    return torch.linalg.vector_norm(deltas.flatten(1), ord=2 if norm == "l2" else float("inf"), dim=1)
+
+
+def dual_norm_of(gradients: Tensor, norm: str = "l2") -> Tensor:
+    """(N, ...) -> (N,) the norm that measures gradients when `norm` measures images: l2 for l2, l1 for linf."""
+    return torch.linalg.vector_norm(gradients.flatten(1), ord=2 if norm == "l2" else 1, dim=1)
+
+
+def tiny(x: Tensor) -> float:
+    """Guard of a normaliser: the least number whose square the dtype still holds (1e-19 in float32)."""
+    return torch.finfo(x.dtype).tiny ** 0.5
+
+
+def steepest(gradients: Tensor, norm: str = "l2") -> Tensor:
+    """The step of norm 1 that ascends most: g / ||g||_2, or sign(g). (N, ...) -> (N, ...); 0 where g = 0."""
+    if norm == "linf":
+        return gradients.sign()
+    return gradients * per_image(norm_of(gradients).clamp_min(tiny(gradients)).reciprocal(), gradients)
+
+
+def project(points: Tensor, images: Tensor, eps: float, norm: str = "l2") -> Tensor:
+    """Into the eps-ball around the images, then into [0, 1]; clipping moves a point only closer to its image."""
+    delta = points - images
+    if norm == "linf":
+        delta = delta.clamp_(-eps, eps)
+    else:
+        delta = delta.mul_(per_image((eps / norm_of(delta).clamp_min(tiny(delta))).clamp_max(1), delta))
+    return delta.add_(images).clamp_(0, 1)
+
+
+def random_in_ball(images: Tensor, seeds: Tensor, counter: int, eps: float, norm: str = "l2") -> Tensor:
+    """A point uniform in the eps-ball around each image, clipped to [0, 1]. (N, ...) -> (N, ...)."""
+    d = images[0].numel()
+    if norm == "linf":
+        delta = (2 * random.uniform(seeds, counter, d) - 1) * eps
+    else:  # a direction uniform on the sphere, times a radius whose d-th power is uniform
+        direction = random.normal(seeds, counter, d)
+        radius = eps * random.uniform(seeds, ~counter, 1) ** (1 / d)
+        delta = direction * (radius / direction.norm(dim=1, keepdim=True))
+    return project(images + delta.to(images.dtype).view_as(images), images, eps, norm)

@@ -1,0 +1,95 @@
+"""What an attack maximises: pure functions (logits (N, K), labels (N,), targets (N,) or None) -> (N,).
+
+Attacks use an objective's order and the direction of its gradient, image by image; neither changes when the objective
+goes through an increasing function. `ce` relies on that to be free of saturation.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Objective = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+def _of(logits: Tensor, classes: Tensor) -> Tensor:
+    return logits.gather(1, classes[:, None]).squeeze(1)
+
+
+def _others(logits: Tensor, classes: Tensor) -> Tensor:
+    """The logits with that of the given class at -inf."""
+    return logits.scatter(1, classes[:, None], float("-inf"))
+
+
+def _need(targets: Tensor | None) -> Tensor:
+    if targets is None:
+        raise ValueError("a targeted objective needs targets: call the attack with targeted=True")
+    return targets
+
+
+def ce(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
+    """Cross-entropy by its log-odds, u = log sum_{j != y} exp z_j - z_y; the cross-entropy itself is softplus(u).
+
+    softplus increases, so u orders points as the cross-entropy does and its gradient points the same way. But softplus'
+    derivative, 1 - p(y), is exactly 0 in float32 once p(y) = 1, as on most test images of a well trained SCE model: the
+    attack would stand still and the model look robust. u keeps its gradient however sure the model is.
+    """
+    return _others(logits, labels).logsumexp(1) - _of(logits, labels)
+
+
+def margin(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
+    """max_{j != y} z_j - z_y, positive where misclassified (Carlini & Wagner 2017)."""
+    return _others(logits, labels).amax(1) - _of(logits, labels)
+
+
+def dlr(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
+    """Difference of logits ratio, (max_{j != y} z_j - z_y) / (z_(1) - z_(3)); K >= 3 (Croce & Hein 2020)."""
+    if logits.shape[1] < 3:
+        raise ValueError(f"dlr needs at least 3 classes, the model has {logits.shape[1]}: use objective='margin'")
+    top = logits.topk(3, dim=1).values
+    return margin(logits, labels) / (top[:, 0] - top[:, 2]).clamp_min(torch.finfo(logits.dtype).tiny)
+
+
+def mmc(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
+    """-z_y: with logits -||f - mu_k||^2, the distance from the own centre (adaptive attack on Max-Mahalanobis)."""
+    return -_of(logits, labels)
+
+
+def ce_targeted(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
+    """Log-odds of the target, z_t - log sum_{j != t} exp z_j: the order and gradient direction of log p(t)."""
+    return -ce(logits, _need(targets))
+
+
+def margin_targeted(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
+    """z_t - max_{j != t} z_j, positive where the target is predicted."""
+    return -margin(logits, _need(targets))
+
+
+def dlr_targeted(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
+    """(z_t - z_y) / (z_(1) - (z_(3) + z_(4)) / 2); K >= 4 (Croce & Hein 2020)."""
+    if logits.shape[1] < 4:
+        raise ValueError(f"targeted dlr needs at least 4 classes, the model has {logits.shape[1]}: use 'margin'")
+    top = logits.topk(4, dim=1).values
+    spread = top[:, 0] - (top[:, 2] + top[:, 3]) / 2
+    return (_of(logits, _need(targets)) - _of(logits, labels)) / spread.clamp_min(torch.finfo(logits.dtype).tiny)
+
+
+def mmc_targeted(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
+    """z_t: with logits -||f - mu_k||^2, the nearness to the target's centre."""
+    return _of(logits, _need(targets))
+
+
+OBJECTIVES: dict[str, Objective] = {
+    f.__name__: f for f in (ce, margin, dlr, mmc, ce_targeted, margin_targeted, dlr_targeted, mmc_targeted)
+}
+
+
+def resolve(objective: str | Objective, targeted: bool) -> Objective:
+    """The function of that name, in its targeted form if the attack is targeted; a function is taken as it is."""
+    if callable(objective):
+        return objective
+    name = f"{objective}_targeted" if targeted and not str(objective).endswith("_targeted") else objective
+    if name not in OBJECTIVES:
+        known = ", ".join(n for n in OBJECTIVES if not n.endswith("_targeted"))
+        raise ValueError(f"unknown objective {objective!r}: choose one of {known}, or pass a function")
+    return OBJECTIVES[name]

@@ -1,0 +1,71 @@
+"""Projected gradient descent: Madry et al. 2018, https://arxiv.org/abs/1706.06083."""
+
+import torch
+from torch import Tensor, nn
+
+from isce.attacks.common import Batch, check_numbers, differentiable, launch
+from isce.attacks.norms import project, random_in_ball, steepest
+from isce.attacks.objectives import Objective, resolve
+
+
+def pgd(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    eps: float,
+    steps: int = 50,
+    norm: str = "l2",
+    step_size: float | None = None,
+    targeted: bool = False,
+    targets: Tensor | None = None,
+    restarts: int = 1,
+    objective: str | Objective = "ce",
+    random_start: bool = True,
+    batch_size: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    r"""$x \leftarrow \Pi(x + \alpha\, g / \|g\|_2)$, or sign g in linf; $\Pi$: into the eps-ball, then into [0, 1].
+
+    images (N, ...) in [0, 1], labels (N,); eps and step_size (default 2.5 eps / steps) in pixel units. Starts uniformly
+    in the ball, or at the image. Returns (N, ...): the first iterate that is misclassified, or, if targeted, predicted
+    as its target; an image that never gets there returns, of its restarts' last iterates, that of the largest
+    objective. Restarts see only images not yet there. Raises ValueError or TypeError on bad input.
+    """
+    check_numbers(norm, eps=eps, steps=steps, restarts=restarts, step_size=step_size)
+    loss, step = resolve(objective, targeted), step_size or 2.5 * eps / steps
+
+    def attack(batch: Batch) -> Tensor:
+        out, best = batch.images.clone(), torch.full_like(batch.logits[:, 0], float("-inf"))
+        left = torch.arange(len(out), device=out.device)  # rows of `out` that are still to be fooled
+        for restart in range(restarts):
+            rows, x0, y = left, batch.images[left], batch.labels[left]
+            t = None if batch.targets is None else batch.targets[left]
+            x = random_in_ball(x0, batch.seeds[left], restart, eps, norm) if random_start else x0.clone()
+            for i in range(steps + 1):  # one forward pass both judges the last step and gives the next gradient
+                with torch.set_grad_enabled(i < steps):
+                    logits = differentiable(model, x) if i < steps else model(x)
+                    losses = loss(logits, y, t)
+                decided = logits.argmax(1)
+                hit = decided != y if t is None else decided == t
+                if i < steps:
+                    (gradient,) = torch.autograd.grad(losses.sum(), x)
+                x = x.detach()
+                if hit.any():
+                    out[rows[hit]], keep = x[hit], ~hit
+                    rows, x0, y, x, losses = rows[keep], x0[keep], y[keep], x[keep], losses[keep]
+                    t = None if t is None else t[keep]
+                    if not len(rows):
+                        break
+                    gradient = gradient[keep] if i < steps else gradient
+                if i < steps:
+                    x = project(x + step * steepest(gradient, norm), x0, eps, norm)
+            if not len(left := rows):
+                break
+            better = losses > best[rows]
+            out[rows[better]], best[rows[better]] = x[better], losses[better]
+        return out
+
+    return launch(
+        model, images, labels, attack, targeted=targeted, targets=targets, batch_size=batch_size, generator=generator
+    )

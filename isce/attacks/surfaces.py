@@ -1,0 +1,52 @@
+"""What the attack sees of a model: wrappers that any attack takes in the model's place."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class RawLogits(nn.Module):
+    """The scores before the output's normalisation, `model.raw_logits`: the same decisions, other gradients."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        if not callable(getattr(model, "raw_logits", None)):
+            raise TypeError(f"{type(model).__name__} has no method raw_logits(images) -> (N, K)")
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model.raw_logits(images)  # type: ignore[operator]
+        return logits
+
+
+class Rescaled(nn.Module):
+    """The logits times `scale` > 0: the same decisions; undoes a temperature that flattens or saturates the softmax."""
+
+    def __init__(self, model: nn.Module, scale: float) -> None:
+        super().__init__()
+        if not (math.isfinite(scale) and scale > 0):
+            raise ValueError(f"scale must be finite and > 0, got {scale}")
+        self.model, self.scale = model, scale
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model(images)
+        return logits * self.scale
+
+
+class Expectation(nn.Module):
+    """A randomised model's mean prediction, for expectation over transformations (Athalye et al. 2018).
+
+    Returns log of the mean over `samples` forward passes of softmax(logits), (N, K): log-probabilities serve as logits,
+    and their argmax is the decision that the randomised model takes on average.
+    """
+
+    def __init__(self, model: nn.Module, samples: int) -> None:
+        super().__init__()
+        if samples < 1:
+            raise ValueError(f"samples must be at least 1, got {samples}")
+        self.model, self.samples = model, samples
+
+    def forward(self, images: Tensor) -> Tensor:
+        passes = [self.model(images).log_softmax(1) for _ in range(self.samples)]
+        return torch.stack(passes).logsumexp(0) - math.log(self.samples)

@@ -1,0 +1,152 @@
+r"""The objectives of the paper's table rows, as pure functions with the paper's symbols.
+
+$f$ is the vector of logits $(N, K)$, $y$ the labels $(N,)$, $z$ the features $(N, d)$ before the output layer.
+Every loss is returned per sample, shape $(N,)$: whoever calls decides how to reduce.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def _check(logits: Tensor, target: Tensor) -> None:
+    if logits.ndim != 2 or target.shape != logits.shape[:1]:
+        raise ValueError(f"want logits (N, K) and target (N,), got {tuple(logits.shape)} and {tuple(target.shape)}")
+    if target.dtype != torch.int64:
+        raise TypeError(f"target holds class indices and must be int64, got {target.dtype}")
+    if len(target) and (int(target.min()) < 0 or int(target.max()) >= logits.shape[1]):
+        raise ValueError(f"target must lie in 0..{logits.shape[1] - 1}, got {int(target.min())}..{int(target.max())}")
+
+
+def check_s_m(s: float, m: float) -> None:
+    """Raise ValueError unless $s \\ge 1$ and $m \\ge 0$, which the paper's conditions need (section 3.2)."""
+    if not (s >= 1 and s < float("inf")):
+        raise ValueError(f"s must be at least 1 (section 3.2 of the paper), got {s}")
+    if not (m >= 0 and m < float("inf")):
+        raise ValueError(f"m must be at least 0 (section 3.2 of the paper), got {m}")
+
+
+def normalize_logits(f: Tensor) -> Tensor:
+    r"""$f / \lVert f \rVert_2$ over the $K$ classes (section 3.2). Shape (N, K) in and out; a zero vector stays zero."""
+    return F.normalize(f, dim=1, eps=torch.finfo(f.dtype).tiny ** 0.5)
+
+
+def inference_logits(f: Tensor, index: Tensor, s: float = 1.0, m: float = 0.1) -> Tensor:
+    r"""The inference softmax's logits (equation 2): $s f_i + m$ at class $i$ = `index`, $f_j$ elsewhere.
+
+    In training $i$ is the label, at inference the argmax, so that the decision stays. Shapes (N, K), (N,) -> (N, K).
+    """
+    i = index.unsqueeze(1)
+    return f.scatter(1, i, s * f.gather(1, i) + m)
+
+
+def softmax_cross_entropy(f: Tensor, y: Tensor) -> Tensor:
+    r"""SCE: $-\ln\big(e^{f_y} / \sum_j e^{f_j}\big)$ (equation 1). Shapes (N, K), (N,) -> (N,)."""
+    return F.cross_entropy(f, y, reduction="none")
+
+
+def label_smoothing_loss(f: Tensor, y: Tensor, smoothing: float = 0.1) -> Tensor:
+    r"""Cross-entropy against $(1 - \epsilon)\,\mathrm{onehot}(y) + \epsilon / K$ (Szegedy et al. 2016). (N, K) -> (N,)."""
+    return F.cross_entropy(f, y, reduction="none", label_smoothing=smoothing)
+
+
+def center_distance(z: Tensor, y: Tensor, centers: Tensor) -> Tensor:
+    r"""$\frac12 \lVert z - c_y \rVert^2$ (Wen et al. 2016, equation 2). Features (N, d), centres (K, d) -> (N,)."""
+    return (z - centers[y]).square().sum(1) / 2
+
+
+def gaussian_logits(z: Tensor, means: Tensor, y: Tensor | None = None, alpha: float = 0.0) -> Tensor:
+    r"""L-GM's logits $-\frac12 \lVert z - \mu_k \rVert^2$, unit covariance (Wan et al. 2018); with labels, the margin.
+
+    In training the distance to the right class is enlarged to $(1 + \alpha)\,\frac12 \lVert z - \mu_y \rVert^2$.
+    Features (N, d), means (K, d) -> (N, K).
+    """
+    distance = (z.unsqueeze(1) - means).square().sum(2) / 2
+    if y is not None and alpha:
+        distance = distance.scatter_add(1, y.unsqueeze(1), alpha * distance.gather(1, y.unsqueeze(1)))
+    return -distance
+
+
+def lgm_loss(z: Tensor, y: Tensor, means: Tensor, alpha: float = 1.0, lam: float = 0.1) -> Tensor:
+    r"""L-GM: cross-entropy of the margin logits $+\ \lambda\,\frac12\lVert z - \mu_y\rVert^2$ (Wan et al. 2018). -> (N,)."""
+    logits = gaussian_logits(z, means, y, alpha)
+    return softmax_cross_entropy(logits, y) + lam * center_distance(z, y, means)
+
+
+def arcface_logits(cosine: Tensor, y: Tensor | None = None, s: float = 30.0, m: float = 0.5) -> Tensor:
+    r"""ArcFace: $s \cos(\theta_y + m)$ at the label, $s \cos\theta_j$ elsewhere (Deng et al. 2019, equation 3).
+
+    Where $\theta_y + m > \pi$ the target is continued by $\cos\theta_y - m \sin m$, so that it stays decreasing in
+    $\theta_y$ (the authors' remedy). Without labels: $s \cos\theta$, as at inference. (N, K) -> (N, K).
+    """
+    if y is None:
+        return s * cosine
+    c = cosine.gather(1, y.unsqueeze(1))
+    sine = (1 - c.square()).clamp_min(torch.finfo(c.dtype).eps).sqrt()  # away from 0: its gradient is infinite there
+    rotated = c * torch.cos(c.new_tensor(m)) - sine * torch.sin(c.new_tensor(m))
+    past_pi = c <= torch.cos(c.new_tensor(torch.pi - m))
+    return s * cosine.scatter(1, y.unsqueeze(1), torch.where(past_pi, c - m * torch.sin(c.new_tensor(m)), rotated))
+
+
+def max_mahalanobis_centers(num_classes: int, dim: int, norm: float = 10.0) -> Tensor:
+    r"""K vectors in $\mathbb R^d$ of length $C_{MM}$ = `norm` with pairwise cosine $-1/(K-1)$ (Pang et al. 2020).
+
+    The vertices of a regular simplex: $\sqrt{K/(K-1)}\,(e_k - \mathbf 1/K)$ lie in a (K-1)-dimensional subspace, whose
+    basis is here the QR basis of the first K - 1 of them (with a sign rule: the same on every machine). -> (K, d) float32.
+
+    Raises:
+        ValueError: fewer than K - 1 dimensions or fewer than 2 classes: such centres do not exist.
+    """
+    k = num_classes
+    if k < 2 or dim < k - 1:
+        raise ValueError(f"{k} max-Mahalanobis centres need at least 2 classes and {k - 1} dimensions, got {dim}")
+    simplex = (k / (k - 1)) ** 0.5 * (torch.eye(k, dtype=torch.float64) - 1 / k)
+    basis, triangle = torch.linalg.qr(simplex[:, : k - 1])
+    basis = basis * triangle.diagonal().sign()
+    centers = torch.zeros(k, dim, dtype=torch.float64)
+    centers[:, : k - 1] = simplex @ basis
+    return (norm * centers).float()
+
+
+def isce_loss(logits: Tensor, target: Tensor, s: float = 1.0, m: float = 0.1, normalize: bool = True) -> Tensor:
+    r"""I-SCE (equation 3): $-\ln\dfrac{e^{s f_y + m}}{e^{s f_y + m} + \sum_{j \ne y} e^{f_j}}$, with
+    $f = $ logits $/ \lVert$logits$\rVert_2$ when `normalize` (as the paper trains).
+
+    Args:
+        logits: (N, K), finite. target: (N,) int64 class indices.
+        s: scale of the right class, at least 1. m: margin added to the right class, at least 0.
+
+    Returns:
+        (N,) losses in nats.
+
+    Raises:
+        ValueError, TypeError: wrong shapes, dtypes, labels out of range, s < 1, m < 0.
+    """
+    _check(logits, target)
+    check_s_m(s, m)
+    f = normalize_logits(logits) if normalize else logits
+    return softmax_cross_entropy(inference_logits(f, target, s, m), target)
+
+
+class ISCELoss(nn.Module):
+    """`isce_loss` as a drop-in for `nn.CrossEntropyLoss`: logits (N, K) and target (N,) to a scalar, or (N,) unreduced.
+
+    At inference the decision is the argmax as before; `isce.models.InferenceTransform` gives the paper's probabilities.
+
+    Raises:
+        ValueError: s < 1, m < 0, or `reduction` not one of mean, sum, none.
+    """
+
+    def __init__(self, s: float = 1.0, m: float = 0.1, normalize: bool = True, reduction: str = "mean") -> None:
+        super().__init__()
+        check_s_m(s, m)
+        if reduction not in ("mean", "sum", "none"):
+            raise ValueError(f"reduction must be mean, sum or none, got {reduction!r}")
+        self.s, self.m, self.normalize, self.reduction = s, m, normalize, reduction
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        loss = isce_loss(logits, target, self.s, self.m, self.normalize)
+        return loss if self.reduction == "none" else getattr(loss, self.reduction)()
+
+    def extra_repr(self) -> str:
+        return f"s={self.s}, m={self.m}, normalize={self.normalize}, reduction={self.reduction!r}"

@@ -1,0 +1,192 @@
+"""What the paper states, with its place in the text: settings, table layouts, numbers, claims.
+
+Nothing here was measured by us. Every fact carries a `status`: "stated" in the paper, "code" (read in the authors' public
+script), "inferred" from the text, or "ours": a decision where the paper is silent. A number that the surviving text does
+not hold is the string NOT_RECOVERABLE, never a guess.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Status = Literal["stated", "code", "inferred", "ours"]
+
+NOT_RECOVERABLE = "not recoverable"
+CITATION = (
+    "Improving Robustness of Softmax Corss-Entropy Loss via Inference Information, ICLR 2021 submission hKps4HGGGx; later "
+    "Robustness Learning via Inference-Softmax Cross Entropy in Misaligned Distribution of Image, Mathematics 2022, 10(19), 3716"
+)  # "Corss" is in the original title
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A value, where it comes from ("stated", "code", "inferred", "ours"), and its place in the text (or our reason)."""
+
+    value: object
+    status: Status
+    place: str
+
+
+SETTINGS: Mapping[str, Fact] = {
+    "s": Fact(1.0, "stated", "4.1, for every comparison"),
+    "m": Fact(0.1, "stated", "4.1, for every comparison"),
+    "s_range": Fact((1.0, 2.0), "stated", "4.1, s in [1, 2], Figure 3"),
+    "m_range": Fact((0.0, 0.1), "stated", "4.1, m in (0, 0.1], Figure 3"),
+    "f_i": Fact(0.97, "stated", "A.2, mean logit of the right class over MNIST and CIFAR-10"),
+    "rest": Fact(8.0, "stated", "A.2, mean sum of the other classes' exponentials"),
+    "normalize": Fact("logits / their L2 norm", "stated", "3.2, f(x); that f is the 10 logits: the authors' code"),
+    "inference": Fact("s, m on the argmax class", "stated", "3.2; the decision does not change"),
+    "optimizer": Fact("Adam", "inferred", '4, "optimized ... & Ba, 2015"; the authors\' code has momentum SGD'),
+    "iterations": Fact((10, 50), "stated", "4.2, PGD and, by the header of Tables 3 and 7, DeepFool"),
+    "norm": Fact("l2", "stated", "4.2, PGD and DeepFool"),
+    "simba_queries": Fact({"mnist": 300, "cifar10": 500}, "stated", "4.2, per image"),
+    "embedding_dim": Fact(3, "stated", "4.2, a layer before the output, Figure 4"),
+    "backbone": Fact("ResNet-32 with five stages", "stated", "4"),
+    "shallow": Fact("LeNet-5 on MNIST, 8 layers on CIFAR-10", "stated", "appendix; the 8 layers are not described"),
+    "levels": Fact(2, "inferred", "the header of Tables 3 and 7 has DF 10, DF 50 twice per data set"),
+    "perturbations": Fact(NOT_RECOVERABLE, "stated", "the epsilons stood in the lost tables"),
+}
+
+# Perturbation levels, low then high: ours, since the paper's are lost. L2 norm, pixels in [0, 1].
+OUR_EPS: Mapping[str, tuple[float, float]] = {"mnist": (1.0, 2.0), "cifar10": (0.25, 0.5)}
+OUR_SIMBA_STEPS: Mapping[str, tuple[float, float]] = {"mnist": (0.2, 0.4), "cifar10": (0.1, 0.2)}
+
+# Rows of every table. Which methods stood in which table is not known: all nine in each is ours. The order is inferred:
+# the text of section 4 for the losses, then I-SCE, Random, AT as at the end of Table 7.
+METHODS = ("sce", "center", "lgm", "arcface", "mmc", "label_smoothing", "isce", "random", "at")
+
+
+@dataclass(frozen=True)
+class Attack:
+    """An attack of the tables: label, family (pgd, deepfool, simba), iterations (None: SimBA has queries), targeted."""
+
+    label: str
+    family: str
+    steps: int | None = None
+    targeted: bool = False
+
+
+ATTACKS: Mapping[str, Attack] = {
+    "pgd_tar_10": Attack("PGD tar 10", "pgd", 10, targeted=True),
+    "pgd_un_10": Attack("PGD un 10", "pgd", 10),
+    "pgd_tar_50": Attack("PGD tar 50", "pgd", 50, targeted=True),
+    "pgd_un_50": Attack("PGD un 50", "pgd", 50),
+    "deepfool_10": Attack("DF 10", "deepfool", 10),
+    "deepfool_50": Attack("DF 50", "deepfool", 50),
+    "simba": Attack("SimBA", "simba"),
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: data set (`block`), backbone, and "clean" or a key of ATTACKS at the low (0) or high (1) level."""
+
+    block: str
+    backbone: str
+    attack: str
+    eps_index: int | None = None
+
+    @property
+    def kind(self) -> str:
+        return "clean" if self.attack == "clean" else "attack"
+
+    @property
+    def label(self) -> str:
+        return "Clean" if self.attack == "clean" else ATTACKS[self.attack].label
+
+    @property
+    def key(self) -> str:
+        """Unique within a table: "mnist:clean", "mnist:pgd_un_50:1"."""
+        return ":".join([self.block, self.attack, *([] if self.eps_index is None else [str(self.eps_index)])])
+
+    @property
+    def level(self) -> float | None:
+        """Our epsilon (L2, pixels in [0, 1]), or SimBA step; None for a clean column."""
+        levels = OUR_SIMBA_STEPS if self.attack == "simba" else OUR_EPS
+        return None if self.eps_index is None else levels[self.block][self.eps_index]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table's layout and, for each method whose row survives, its accuracies in % by column key."""
+
+    number: int
+    title: str
+    place: str
+    columns: tuple[Column, ...]
+    rows: tuple[str, ...] = METHODS
+    numbers: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(column.block for column in self.columns))
+
+    def value(self, method: str, key: str) -> float | str:
+        """The paper's accuracy in %, or NOT_RECOVERABLE. Raises KeyError: no such method or column in this table."""
+        if method not in self.rows or key not in {column.key for column in self.columns}:
+            raise KeyError(f"table {self.number} has no row {method!r} with a column {key!r}")
+        return self.numbers.get(method, {}).get(key, NOT_RECOVERABLE)
+
+
+def _columns(backbones: Mapping[str, str], *attacks: str) -> tuple[Column, ...]:
+    """Clean, then the attacks at the low and at the high level, for each data set. Two levels everywhere: inferred."""
+    return tuple(
+        column
+        for block, net in backbones.items()
+        for column in [Column(block, net, "clean")] + [Column(block, net, a, e) for e in (0, 1) for a in attacks]
+    )
+
+
+_MNIST, _CIFAR = {"mnist": "resnet32"}, {"cifar10": "resnet32"}
+_LENET, _CNN = {"mnist": "lenet5"}, {"cifar10": "cnn8"}
+# The order tar, un within 10, 50 is inferred; DF 10, DF 50 is the stated header, MNIST before CIFAR-10 inferred.
+_PGD, _DF = ("pgd_tar_10", "pgd_un_10", "pgd_tar_50", "pgd_un_50"), ("deepfool_10", "deepfool_50")
+_TABLE_7 = _columns(_LENET | _CNN, *_DF)
+_ROWS = {
+    "isce": (98.42, 97.48, 28.26, 92.62, 25.13, 81.22, 29.38, 21.39, 28.21, 20.48),
+    "random": (98.09, 71.46, 42.60, 59.34, 49.49, 78.71, 28.75, 21.54, 31.75, 25.44),
+    "at": (96.76, 4.08, 1.70, 3.35, 1.43, 78.81, 66.51, 30.39, 66.09, 29.77),
+}
+_TABLE_7_NUMBERS = {m: {c.key: v for c, v in zip(_TABLE_7, row, strict=True)} for m, row in _ROWS.items()}
+# The row before I-SCE in Table 7, CIFAR-10 block: name lost, and all of its clean accuracy but the decimals (".20").
+TABLE_7_NAMELESS_TAIL: tuple[str | float, ...] = ("?.20", 20.07, 19.86, 19.75, 19.64)
+
+_ON, _SHALLOW = "Classification accuracy (%) under", "Performance (%) of shallow neural networks under"
+TABLES: Mapping[int, Table] = {
+    1: Table(1, f"{_ON} PGD attack on MNIST.", "4.2", _columns(_MNIST, *_PGD)),
+    2: Table(2, f"{_ON} PGD attack on CIFAR10.", "4.2", _columns(_CIFAR, *_PGD)),
+    3: Table(3, f"{_ON} Deepfool attack.", "4.2", _columns(_MNIST | _CIFAR, *_DF)),
+    4: Table(4, f"{_ON} SimBA attack.", "4.2", _columns(_MNIST | _CIFAR, "simba")),
+    5: Table(5, f"{_SHALLOW} PGD attack on MNIST.", "appendix", _columns(_LENET, *_PGD)),
+    6: Table(6, f"{_SHALLOW} PGD attack on CIFAR10.", "appendix", _columns(_CNN, *_PGD)),
+    7: Table(7, f"{_SHALLOW} Deepfool attack.", "appendix", _TABLE_7, numbers=_TABLE_7_NUMBERS),
+}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper to be tested, in its words or close to them, and where it stands."""
+
+    id: str
+    place: str
+    sentence: str
+
+
+_CLAIMS = """
+C1 | 4.2, Tables 1, 2 | Under L2 PGD, I-SCE is better than the others in most cases and keeps its clean accuracy.
+C2 | journal abstract | I-SCE is 63 points above SCE under untargeted PGD-50 on MNIST.
+C3 | 4.2, Table 3 | Under L2 DeepFool, I-SCE is above every competitor, "above 50%" better in most cases.
+C4 | 4.2, Table 4 | Under SimBA, I-SCE is more accurate than the others: its robustness is no gradient masking.
+C5 | appendix, Tables 5-7 | Shallow nets: best under PGD, often by above 50 %; under DeepFool near the best, MMC.
+C6 | 4.2, Table 2 | AT loses noticeable clean accuracy on CIFAR-10 and is weaker than I-SCE against strong PGD.
+C7 | 4.1, Figure 3 | The accuracy depends highly on s, m, attack and data set: choose them on a small validation set.
+C8 | 4.2, Figure 4 | In a 3-D embedding SCE's classes are confused, I-SCE's are separable clusters with large margins.
+C9 | A.2 | Averaged over MNIST and CIFAR-10, the sum of exp f_j over the other classes is about 8, f_i about 0.97.
+C10 | A.2, Figure 5 | The condition z(s, m) is always larger than 0 when s > 1 and m > 0.
+C11 | 3.3.1, A.2 | The expected interval of the correct class is larger with I-SCE than with SCE: L_I > L.
+C12 | 3.3.2 | In the min-max framework the loss of I-SCE is lower, rho_I < rho: a better defence.
+C13 | 3.1, 3.4 | Normalising features but not weights, free of ArcFace's sphere, improves the defence over ArcFace.
+"""
+CLAIMS: Mapping[str, Claim] = {
+    claim.id: claim for claim in (Claim(*line.split(" | ")) for line in _CLAIMS.strip().splitlines())
+}

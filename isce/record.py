@@ -1,0 +1,227 @@
+"""What makes a number count: run identity, provenance, atomic writes, intervals, and where things lie.
+
+Paths come from here, never from the working directory, because Jupyter, nbval and papermill each start elsewhere.
+"""
+
+import difflib
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import types
+import typing
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+
+SCHEMA = 1  # of result.json; raise it when a field changes its meaning
+
+
+def home() -> Path:
+    """The folder of runs/, data/, figures/, results/ and config/: $ISCE_HOME, else the checkout, else ~/.isce."""
+    if os.environ.get("ISCE_HOME"):
+        return Path(os.environ["ISCE_HOME"]).expanduser().resolve()
+    checkout = Path(__file__).resolve().parents[1]
+    return checkout if (checkout / "pyproject.toml").is_file() else Path.home() / ".isce"
+
+
+def runs_dir() -> Path:
+    """Work in progress; $ISCE_RUNS moves it (the tests do, so that nothing found there hides a missing step)."""
+    return Path(os.environ.get("ISCE_RUNS") or home() / "runs")
+
+
+def data_dir() -> Path:
+    """Data sets in torchvision's layout; $ISCE_DATA moves it."""
+    return Path(os.environ.get("ISCE_DATA") or home() / "data")
+
+
+def figures_dir() -> Path:
+    return home() / "figures"
+
+
+def results_dir() -> Path:
+    return home() / "results"
+
+
+def run_id(payload: dict[str, Any]) -> str:
+    """Ten hex digits that name a specification: SHA-256 of its canonical JSON."""
+    return hashlib.sha256(json.dumps(payload, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:10]
+
+
+def sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success rename it there, on failure leave nothing behind."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        with open(part, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    with atomic(path) as part:
+        part.write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The record at `path`, or None where there is none, it is damaged, or it is of another schema."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) and content.get("schema") == SCHEMA else None
+
+
+def lock(folder: Path) -> FileLock:
+    """An exclusive lock on a run's folder: two jobs never compute the same run twice. Freed when its holder dies."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder.with_name(f".{folder.name}.lock"))
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """`auto` is cuda where there is one, else cpu.
+
+    Raises:
+        ValueError: an unknown device, or cuda asked for where there is none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"unknown device {name!r}: use auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {name!r} was asked for, but torch sees no CUDA GPU here: use device='cpu' or 'auto'")
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device {name!r} is not supported: use auto, cpu, cuda or cuda:N")
+    return device
+
+
+def _git(*args: str) -> str:
+    try:
+        done = subprocess.run(["git", *args], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+@lru_cache
+def _source() -> dict[str, Any]:
+    commit = _git("rev-parse", "HEAD")
+    return {"commit": commit or "unknown", "dirty": bool(_git("status", "--porcelain", "--", ".")) if commit else None}
+
+
+def provenance(device: torch.device, data_checksum: str, seconds: float, images: int) -> dict[str, Any]:
+    """Where a result comes from. `images` counts those processed in `seconds` (training: epochs x training images)."""
+    name = platform.processor() or platform.machine()
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    elif (cpuinfo := Path("/proc/cpuinfo")).exists():
+        models = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        name = f"{models[0]} x {len(models)}" if models else name
+    packages = {p: importlib.metadata.version(p) for p in ("torch", "torchvision", "numpy", "scikit-learn")}
+    return {
+        **_source(),
+        "python": platform.python_version(),
+        "packages": packages,
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "device": device.type,
+        "device_name": name,
+        "threads": torch.get_num_threads(),
+        "precision": "float32"
+        + (" (TF32 convolutions)" if device.type == "cuda" and torch.backends.cudnn.allow_tf32 else ""),
+        "data_sha256": data_checksum,
+        "seconds": round(seconds, 3),
+        "images_per_second": round(images / seconds, 1) if seconds > 0 else None,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def wilson(correct: int, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's score interval for a proportion, in %; 95 % by default (Wilson 1927).
+
+    Raises:
+        ValueError: n < 1 or correct outside 0..n.
+    """
+    if not 0 <= correct <= n or n < 1:
+        raise ValueError(f"want 0 <= correct <= n and n >= 1, got {correct} of {n}")
+    p, zz = correct / n, z * z
+    centre = (p + zz / (2 * n)) / (1 + zz / n)
+    half = z / (1 + zz / n) * math.sqrt(p * (1 - p) / n + zz / (4 * n * n))
+    return 100 * max(0.0, centre - half), 100 * min(1.0, centre + half)
+
+
+def mcnemar(a: Any, b: Any) -> float:
+    """Exact two-sided McNemar test on paired outcomes (boolean arrays over the same images): the p-value."""
+    from scipy.stats import binomtest
+
+    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    return 1.0 if only_a + only_b == 0 else float(binomtest(only_a, only_a + only_b).pvalue)
+
+
+def choose(kind: str, name: Any, known: typing.Iterable[str]) -> str:
+    """`name` if it is one of `known`, else one clear ValueError that lists them and guesses what was meant."""
+    names = list(known)
+    if name in names:
+        return str(name)
+    close = difflib.get_close_matches(str(name), names, n=1)
+    raise ValueError(
+        f"unknown {kind} {name!r}{f' (did you mean {close[0]!r}?)' if close else ''}: use one of {', '.join(names)}"
+    )
+
+
+def check_parameters(namespace: dict[str, Any]) -> None:
+    """Check a notebook's parameters after papermill injected its own: call as `check_parameters(globals())`.
+
+    The cell tagged `parameters` declares each as `name: type = default`. Raises one clear error for a value of another
+    type (such as `1e-3` from YAML, which arrives as a string) and for an injected name that the notebook does not have.
+
+    Raises:
+        TypeError: a value is not of its declared type. ValueError: an unknown parameter, or a NaN or infinite one.
+    """
+    declared: dict[str, Any] = namespace.get("__annotations__", {})
+    if not declared:
+        raise ValueError("no parameters declared: the cell tagged `parameters` must hold lines `name: type = default`")
+    for name, kind in declared.items():
+        value, allowed = namespace[name], typing.get_args(kind) or (kind,)
+        if isinstance(value, int) and not isinstance(value, bool) and float in allowed and int not in allowed:
+            value = namespace[name] = float(value)
+        if not any(type(value) is t for t in allowed):
+            hint = (
+                " (write 0.001 or 1.0e-3: YAML reads 1e-3 as text)"
+                if float in allowed and isinstance(value, str)
+                else ""
+            )
+            want = " or ".join("None" if t is types.NoneType else t.__name__ for t in allowed)
+            raise TypeError(f"parameter {name} must be {want}, got {value!r} of type {type(value).__name__}{hint}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"parameter {name} must be a finite number, got {value}")
+    plain = (str, int, float, bool, list, tuple, dict, types.NoneType)
+    for name, value in namespace.items():
+        shell = name.startswith("_") or name in ("In", "Out", "exit", "quit")
+        if name not in declared and not shell and isinstance(value, plain):
+            choose("parameter", name, declared)
+
+
+def log(*words: object) -> None:
+    """One line of progress on standard error, where nbval does not compare and a pipe does not mix it with results."""
+    print(*words, file=sys.stderr, flush=True)

@@ -1,0 +1,293 @@
+"""Training: one recipe for every method, resumable after a kill, and a record of what happened.
+
+`load_or_train(spec)` is the whole interface: it returns the trained classifier from runs/ or trains it there.
+"""
+
+import dataclasses
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from isce import as_coded, data, methods, record
+from isce.attacks import random
+from isce.attacks.common import differentiable, held
+from isce.attacks.norms import project, random_in_ball, steepest
+from isce.data import DATASETS
+from isce.losses import softmax_cross_entropy
+from isce.models import BACKBONES, Classifier, build_model
+
+VERSION = 1  # of everything that shapes a trained model; raise it when training changes, and every run is another
+
+EPOCHS = {"digits": 15, "mnist": 20, "cifar10": 60}  # ours; the paper states none
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What is trained. Two equal specs are the same run; `seed` draws the weights, the order and the augmentation.
+
+    Attributes:
+        dataset: digits, mnist, cifar10. backbone: lenet5, cnn8, resnet32. method: one of the nine, or a control.
+        epochs: passes over the training images; the data set's default if None.
+        embedding_dim: width of an embedding layer before the head; none if None.
+        options: the method's own settings where they differ from the defaults, such as {"s": 1.2}.
+        arm: "B", as the paper is written, or "A", as its authors' script is coded (isce.as_coded).
+
+    Raises:
+        ValueError, TypeError: on construction, for a wrong name, type or value.
+    """
+
+    dataset: str
+    backbone: str
+    method: str
+    seed: int = 0
+    epochs: int | None = None
+    embedding_dim: int | None = None
+    options: dict[str, float] = dataclasses.field(default_factory=dict)
+    arm: str = "B"
+
+    def __post_init__(self) -> None:
+        record.choose("data set", self.dataset, DATASETS)
+        record.choose("backbone", self.backbone, BACKBONES)
+        record.choose("arm", self.arm, ("A", "B"))
+        for name in ("seed", "epochs", "embedding_dim"):
+            value = getattr(self, name)
+            if (value is not None or name == "seed") and (isinstance(value, bool) or not isinstance(value, int)):
+                raise TypeError(f"{name} must be a whole number, got {value!r}")
+            if value is not None and value < (0 if name == "seed" else 1):
+                raise ValueError(f"{name} must be at least {0 if name == 'seed' else 1}, got {value}")
+        method = methods.get(self.method)
+        # Equal settings are one run, however they were spelled.
+        object.__setattr__(self, "options", method.settings(self.dataset, self.options))
+        object.__setattr__(self, "epochs", self.epochs or EPOCHS[self.dataset])
+        if self.arm == "A" and (self.method, self.backbone, self.embedding_dim) != ("isce", "resnet32", None):
+            raise ValueError(
+                "arm A exists for method isce on backbone resnet32 without an embedding only (isce.as_coded)"
+            )
+
+    def trained(self) -> "Spec":
+        """The spec whose weights this one uses: Random is an SCE model with another inference."""
+        shared = methods.get(self.method).trained_as
+        return self if shared is None else dataclasses.replace(self, method=shared, options={})
+
+    def payload(self) -> dict[str, Any]:
+        return {**dataclasses.asdict(self), "version": VERSION}
+
+    @property
+    def run_id(self) -> str:
+        embedded = f"-{self.embedding_dim}d" if self.embedding_dim else ""
+        arm = "" if self.arm == "B" else "-as-coded"
+        name = f"{self.dataset}-{self.backbone}-{self.method}{embedded}{arm}-seed{self.seed}"
+        return f"{name}-{record.run_id(self.payload())}"
+
+    @property
+    def folder(self) -> Path:
+        return record.runs_dir() / self.run_id
+
+    def build(self) -> Classifier:
+        if self.arm == "A":
+            return as_coded.build(self.dataset, self.seed, **self.options)
+        return build_model(
+            self.dataset, self.backbone, self.method, embedding_dim=self.embedding_dim, seed=self.seed, **self.options
+        )
+
+
+def accuracy(model: nn.Module, split: data.Split, batch_size: int = 1000) -> float:
+    """Share of right decisions in eval mode, in %. Images uint8 (N, C, H, W) on the model's device."""
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        right = [
+            (model(data.to_float(x)).argmax(1) == y).sum()
+            for x, y in zip(split.images.split(batch_size), split.labels.split(batch_size), strict=True)
+        ]
+    model.train(was_training)
+    return 100 * float(torch.stack(right).sum()) / len(split)
+
+
+def load_or_train(spec: Spec, device: str = "auto", progress: bool = True) -> Classifier:
+    """The classifier of `spec` in eval mode, read from its run folder, or trained there first.
+
+    A training that was killed goes on from its last finished epoch. A folder whose weights are damaged is trained anew,
+    with one line that says so. Another process training the same run is waited for.
+    """
+    place = record.pick_device(device)
+    own = spec.trained()
+    model = spec.build().to(place)
+    with record.lock(own.folder):
+        weights = _load_weights(own.folder)
+        if weights is None:
+            _train(own, place, progress)
+            weights = _load_weights(own.folder)
+        if weights is None:
+            raise RuntimeError(f"{own.folder} does not hold what was just written: is the disk full or failing?")
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def result(spec: Spec) -> dict[str, Any] | None:
+    """The training record of `spec` (schema in README.md), or None if it has not been trained."""
+    return record.read_json(spec.trained().folder / "result.json")
+
+
+def _load_weights(folder: Path) -> dict[str, Tensor] | None:
+    done, path = record.read_json(folder / "result.json"), folder / "model.safetensors"
+    if done is None:
+        return None
+    if not path.is_file() or record.sha256(path) != done["weights_sha256"]:
+        record.log(f"isce: the weights in {folder.name} are missing or damaged: training them again")
+        shutil.rmtree(folder)
+        return None
+    return load_file(path)
+
+
+def _train(spec: Spec, device: torch.device, progress: bool) -> None:
+    sets = data.load(spec.dataset)
+    train, validation, test = (split.to(device) for split in sets)
+    model = spec.build().to(device)
+    if spec.arm == "A":
+        as_coded.set_pixel_mean(model, train.images)
+    history = fit(model, train, spec, spec.folder / "checkpoint.pt", progress)
+    with record.atomic(spec.folder / "model.safetensors") as part:
+        save_file({name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}, part)
+    test_accuracy = accuracy(model, test)
+    record.write_json(
+        spec.folder / "result.json",
+        {
+            "schema": record.SCHEMA,
+            "kind": "train",
+            "run_id": spec.run_id,
+            "spec": spec.payload(),
+            "metrics": {
+                "test_accuracy": test_accuracy,
+                "test_interval": record.wilson(round(test_accuracy * len(test) / 100), len(test)),
+                "test_n": len(test),
+                "validation_accuracy": accuracy(model, validation),
+                "validation_n": len(validation),
+                "train_loss": history["loss"],
+            },
+            "weights_sha256": record.sha256(spec.folder / "model.safetensors"),
+            "provenance": record.provenance(
+                device, DATASETS[spec.dataset].sha256, history["seconds"], len(train) * len(history["loss"])
+            ),
+        },
+    )
+    (spec.folder / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def fit(
+    model: Classifier, train: data.Split, spec: Spec, checkpoint: Path | None = None, progress: bool = True
+) -> dict[str, Any]:
+    """Train `model` in place; the same recipe for every method.
+
+    Adam, batch 128, learning rate 1e-3 rising to 3e-3 and falling to 0 (one cycle), no augmentation on MNIST and the
+    digits, shifts by 4 pixels and flips on CIFAR-10. Every random draw comes from (seed, epoch), so that a resumed training
+    equals an uninterrupted one. Arm A takes its own optimiser and schedule.
+
+    Returns:
+        {"loss": [mean training loss of each epoch], "seconds": training time over all starts}.
+
+    Raises:
+        FloatingPointError: the loss is no longer finite.
+    """
+    method, epochs = methods.get(spec.method), spec.epochs or EPOCHS[spec.dataset]
+    n, batch_size = len(train), min(128, len(train))
+    steps = n // batch_size  # the last, incomplete batch waits for the next epoch's order
+    if spec.arm == "A":
+        optimizer, schedule = as_coded.optimizer(model, steps * epochs)
+    else:
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=train.images.is_cuda or None)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps * epochs, div_factor=3)
+    history: dict[str, Any] = {"loss": [], "seconds": 0.0}
+    first = _resume(checkpoint, model, optimizer, schedule, history, spec)
+    color = spec.dataset == "cifar10"
+    model.train()
+    for epoch in tqdm(
+        range(first, epochs), spec.run_id, leave=False, disable=not progress, mininterval=1, unit="epoch"
+    ):
+        started = time.perf_counter()
+        generator = torch.Generator().manual_seed(_mix(spec.seed, epoch))
+        order = torch.randperm(n, generator=generator)[: steps * batch_size].view(steps, batch_size)
+        total = torch.zeros((), device=train.images.device)
+        for step, index in enumerate(order.to(train.images.device)):
+            x, y = train.images[index], train.labels[index]
+            if color:
+                x = data.augment(x, generator, shift=4 if spec.arm == "B" else 3)
+            x = data.to_float(x)
+            if method.adversarial:
+                warm = min(1.0, (epoch * steps + step + 1) / (epochs * steps / 4)) if spec.dataset != "cifar10" else 1.0
+                x = adversarial_images(model, x, y, spec.options["eps"] * warm, int(spec.options["steps"]), generator)
+            z = model.features(x)
+            loss = model.head.loss(z, y).mean()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            model.head.after_step(z.detach(), y)
+            total += loss.detach()
+        mean = float(total) / steps
+        if not mean < float("inf"):
+            raise FloatingPointError(
+                f"{spec.run_id}: the training loss became {mean} in epoch {epoch + 1}; lower the learning rate or options"
+            )
+        history["loss"].append(round(mean, 6))
+        history["seconds"] += time.perf_counter() - started
+        if checkpoint is not None and epoch + 1 < epochs:
+            _save(checkpoint, model, optimizer, schedule, history, spec)
+    return history
+
+
+def adversarial_images(
+    model: nn.Module, x: Tensor, y: Tensor, eps: float, steps: int, generator: torch.Generator
+) -> Tensor:
+    """Inner maximisation of adversarial training (Madry et al. 2018): L2 PGD, step 2.5 eps / steps, random start.
+
+    Unlike `isce.attacks.pgd`, which stops at the first success, every image takes all steps: training wants the worst.
+    """
+    seeds = random.image_seeds(x, random.draw_key(generator))
+    with held(model):
+        adversarial = random_in_ball(x, seeds, 0, eps)
+        for _ in range(steps):
+            loss = softmax_cross_entropy(differentiable(model, adversarial), y).sum()
+            (gradient,) = torch.autograd.grad(loss, adversarial)
+            adversarial = project(adversarial.detach() + 2.5 * eps / steps * steepest(gradient), x, eps)
+    return adversarial.detach()
+
+
+def _mix(seed: int, epoch: int) -> int:
+    return (seed * 1_000_003 + epoch * 7919 + 17) % 2**63
+
+
+def _save(path: Path, model: nn.Module, optimizer: Any, schedule: Any, history: dict[str, Any], spec: Spec) -> None:
+    with record.atomic(path) as part:
+        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
+        torch.save({**state, "history": history, "run_id": spec.run_id}, part)
+
+
+def _resume(
+    path: Path | None, model: nn.Module, optimizer: Any, schedule: Any, history: dict[str, Any], spec: Spec
+) -> int:
+    if path is None or not path.is_file():
+        return 0
+    try:
+        state = torch.load(path, weights_only=True, map_location=next(model.parameters()).device)
+        if state["run_id"] != spec.run_id:
+            raise ValueError("of another run")
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+    except Exception as error:  # a damaged file fails in many ways; the training itself is never lost by it
+        record.log(
+            f"isce: {path.parent.name}/{path.name} cannot be used ({type(error).__name__}): training from the start"
+        )
+        path.unlink()
+        model.load_state_dict(spec.build().state_dict())
+        return 0
+    history.update(state["history"])
+    return len(history["loss"])
