@@ -100,6 +100,19 @@ def dh_df_i(f: Tensor, i: Tensor | int, s: Number = 1.0, m: Number = 0.1) -> Ten
     return log_rest.exp() * z(s, m, f_i, log_rest.exp())
 
 
+def condition_grid(s_min: float, s_max: float, m_max: float, points: int) -> tuple[Tensor, Tensor]:
+    r"""Even grids over $[s_{min}, s_{max}]$ and $(0, m_{max}]$, float64 (`points`,) each, for `z(s[:, None], m)`.
+
+    Raises:
+        ValueError: not 1 <= s_min < s_max, m_max <= 0, fewer than 2 points.
+    """
+    _s_m(s_min, m_max)
+    if not (s_min < s_max < float("inf") and m_max > 0 and points >= 2):
+        raise ValueError(f"want s_min < s_max, m_max > 0, points >= 2, got {s_min}, {s_max}, {m_max}, {points}")
+    s = torch.linspace(s_min, s_max, points, dtype=torch.float64)
+    return s, m_max * torch.arange(1, points + 1, dtype=torch.float64) / points
+
+
 def positive_margins(s: Number, f_i: Number = 0.97, rest: Number = 8.0) -> tuple[Tensor, Tensor]:
     r"""The margins with z > 0, exactly: $z(s, m) > 0 \iff m_{low} < m < m_{high}$ (ours; the paper looks at a plot).
 

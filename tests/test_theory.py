@@ -78,6 +78,12 @@ def test_positive_margins_are_the_zeros_of_z(f_i: float, rest: float) -> None:
     assert torch.equal(((low < m) & (m < high))[clear], (value > 0)[clear])
 
 
+def test_condition_grid() -> None:
+    s, m = theory.condition_grid(1.0, 2.0, 0.1, 5)
+    torch.testing.assert_close(s, torch.tensor([1, 1.25, 1.5, 1.75, 2], dtype=FLOAT))
+    torch.testing.assert_close(m, torch.tensor([0.02, 0.04, 0.06, 0.08, 0.1], dtype=FLOAT))
+
+
 def test_condition_c10() -> None:
     """z > 0 over the paper's range, but not for all s > 1 and m > 0, nor for the confident logits of plain SCE."""
     s, m = torch.linspace(1, 2, 101, dtype=FLOAT)[:, None], torch.linspace(0.001, 0.1, 100, dtype=FLOAT)
@@ -172,6 +178,8 @@ def test_lower_loss_c12_needs_no_negative_logit_unless_s_is_1() -> None:
         (lambda f: theory.P(f, torch.zeros(3, dtype=torch.long)), "one class per row"),
         (lambda f: theory.sphere_optimum(1), "at least 2 classes"),
         (lambda f: theory.sphere_optimum(10, m=-1.0), "m must be at least 0"),
+        (lambda f: theory.condition_grid(2.0, 1.0, 0.1, 5), "s_min < s_max"),
+        (lambda f: theory.condition_grid(1.0, 2.0, 0.0, 5), "m_max > 0"),
         (lambda f: theory.boundary_pairs(0), "at least 1 draw"),
     ],
 )

@@ -6,11 +6,18 @@ The model's mode, parameters and gradients are left as they were; images that ar
 they are; the answer depends neither on `batch_size` nor on the other images.
 """
 
+from isce.attacks.apgd import apgd, apgd_targeted
+from isce.attacks.autoattack import autoattack
 from isce.attacks.deepfool import deepfool
+from isce.attacks.fab import fab
 from isce.attacks.fgsm import fgsm
 from isce.attacks.objectives import OBJECTIVES
 from isce.attacks.pgd import pgd
 from isce.attacks.simba import simba
+from isce.attacks.square import square
 from isce.attacks.surfaces import Expectation, RawLogits, Rescaled
 
-__all__ = ["OBJECTIVES", "Expectation", "RawLogits", "Rescaled", "deepfool", "fgsm", "pgd", "simba"]
+__all__ = [
+    "OBJECTIVES", "Expectation", "RawLogits", "Rescaled", "apgd", "apgd_targeted", "autoattack", "deepfool", "fab",
+    "fgsm", "pgd", "simba", "square",
+]  # fmt: skip

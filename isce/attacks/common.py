@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from isce.attacks import random
 from isce.attacks.norms import NORMS
+from isce.attacks.objectives import margin
 
 
 class Batch(NamedTuple):
@@ -21,7 +22,7 @@ class Batch(NamedTuple):
     targets: Tensor | None  # (n,) int64, in targeted attacks
     seeds: Tensor  # (n,) int64, see isce.attacks.random
     logits: Tensor  # (n, K) of the clean images
-    index: Tensor  # (n,) places among the caller's images
+    places: Tensor  # (n,) where they stand among the caller's images
 
 
 def check_numbers(norm: str = "l2", **numbers: float | None) -> None:
@@ -102,6 +103,14 @@ def differentiable(model: nn.Module, x: Tensor) -> Tensor:
     if not logits.requires_grad:
         raise ValueError("the model's output has no gradient: attack it with simba or square, or by transfer")
     return logits
+
+
+def clearly_wrong(logits: Tensor, labels: Tensor) -> Tensor:
+    """(n,) whether the margin exceeds 1024 machine epsilons of the largest logit (1e-4 of it in float32).
+
+    Points nearer to the boundary are right or wrong by rounding, which differs between batch sizes and machines.
+    """
+    return margin(logits, labels) > 1024 * torch.finfo(logits.dtype).eps * logits.abs().amax(1)
 
 
 def launch(

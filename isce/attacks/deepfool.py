@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from isce.attacks.common import Batch, check_numbers, differentiable, launch
+from isce.attacks.common import Batch, check_numbers, clearly_wrong, differentiable, launch
 from isce.attacks.norms import dual_norm_of, per_image, steepest, tiny
-from isce.attacks.objectives import margin
 
 
 def deepfool(
@@ -54,8 +53,7 @@ def deepfool(
             length = (1 + overshoot) * (nearest + 1e-4)
             x = (x.detach() + per_image(length, x) * steepest(w, norm)).clamp_(0, 1)
             with torch.no_grad():
-                logits = model(x)
-            done = margin(logits, y) > 1024 * torch.finfo(logits.dtype).eps * logits.abs().amax(1)
+                done = clearly_wrong(model(x), y)
             if done.any():  # they leave before the next k gradients, which cost far more than a forward pass
                 out[rows[done]], keep = x[done], ~done
                 x, y, others, rows = x[keep], y[keep], others[keep], rows[keep]

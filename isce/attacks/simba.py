@@ -109,12 +109,12 @@ def simba(
             decided = logits.argmax(1)
             hit = better & (decided != y if t is None else decided == t)
             if hit.any():
-                out[rows[hit]], used[batch.index[rows[hit]]], keep = x[hit], query, ~hit
+                out[rows[hit]], used[batch.places[rows[hit]]], keep = x[hit], query, ~hit
                 rows, x, x0, y, order, best = rows[keep], x[keep], x0[keep], y[keep], order[keep], best[keep]
                 place, second, t = place[keep], second[keep], None if t is None else t[keep]
                 if not len(rows):
                     break
-        out[rows], used[batch.index[rows]] = x, queries
+        out[rows], used[batch.places[rows]] = x, queries
         return out
 
     adversarial = launch(

@@ -1,0 +1,88 @@
+"""AutoAttack, the standard ensemble: Croce & Hein 2020, https://arxiv.org/abs/2003.01690."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal, overload
+
+import torch
+from torch import Tensor, nn
+
+from isce.attacks.apgd import apgd, apgd_targeted
+from isce.attacks.common import check_images, check_logits, check_numbers, held
+from isce.attacks.fab import fab
+from isce.attacks.square import square
+
+STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
+
+
+@overload
+def autoattack(model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, norm: str = ..., steps: int = ...,
+               queries: int = ..., attacks: Sequence[str] = ..., return_record: Literal[False] = ...,
+               batch_size: int | None = ..., generator: torch.Generator | None = ...) -> Tensor: ...  # fmt: skip
+@overload
+def autoattack(model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, norm: str = ..., steps: int = ...,
+               queries: int = ..., attacks: Sequence[str] = ..., return_record: Literal[True],
+               batch_size: int | None = ...,
+               generator: torch.Generator | None = ...) -> tuple[Tensor, list[str]]: ...  # fmt: skip
+def autoattack(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    eps: float,
+    norm: str = "l2",
+    steps: int = 100,
+    queries: int = 5000,
+    attacks: Sequence[str] = STANDARD,
+    return_record: bool = False,
+    batch_size: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor | tuple[Tensor, list[str]]:
+    """Attacks from cheap to dear, each on the images that the earlier ones left standing.
+
+    The standard cascade is APGD on cross-entropy, APGD on targeted DLR (9 classes), targeted FAB, Square. "apgd-dlr" is
+    there too: AutoAttack's version for randomised models is
+    autoattack(Expectation(model, 20), ..., attacks=("apgd-ce", "apgd-dlr")). With too few classes for a DLR (3; targeted
+    4) the margin takes its place.
+
+    images (N, ...) in [0, 1], (N, C, H, W) for Square; labels (N,); eps in pixel units; `steps` of APGD and FAB, `queries`
+    of Square. Returns (N, ...); with return_record also a list of N names: the attack that felled the image, "clean" where
+    it was misclassified already, "robust" where nothing did. Raises ValueError or TypeError on bad input.
+    """
+    check_numbers(norm, eps=eps, steps=steps, queries=queries, batch_size=batch_size)
+    check_images(model, images, labels)
+    if "square" in attacks and images.dim() != 4:
+        raise ValueError(f"square needs images (N, C, H, W), got {tuple(images.shape)}: name the other `attacks`")
+    common = {"norm": norm, "eps": eps, "batch_size": batch_size, "generator": generator}
+    size = batch_size or max(len(images), 1)
+
+    def predict(x: Tensor) -> Tensor:
+        with held(model), torch.no_grad():
+            return torch.cat([model(part) for part in x.split(size)])
+
+    out, record = images.detach().clone(), ["robust"] * len(images)
+    if len(images):
+        logits = predict(out)
+        check_logits(logits, len(images))
+        few = logits.shape[1]
+        known = {
+            "apgd-ce": partial(apgd, objective="ce", steps=steps),
+            "apgd-dlr": partial(apgd, objective="dlr" if few > 2 else "margin", steps=steps),
+            "apgd-t": partial(apgd_targeted, objective="dlr" if few > 3 else "margin", steps=steps),
+            "fab-t": partial(fab, steps=steps),
+            "square": partial(square, queries=queries),
+        }
+        if unknown := [name for name in attacks if name not in known]:
+            raise ValueError(f"unknown attack {unknown[0]!r}: choose from {', '.join(known)}")
+        left = torch.arange(len(images), device=images.device)
+        for name in ("clean", *attacks):
+            if name != "clean":
+                out[left] = known[name](model, images[left], labels[left], **common)
+                logits = predict(out[left])
+            felled = logits.argmax(1) != labels[left]
+            for i in left[felled].tolist():
+                record[i] = name
+            left = left[~felled]
+            if not len(left):
+                break
+    return (out, record) if return_record else out

@@ -1,0 +1,92 @@
+"""Fast adaptive boundary attack, targeted form: Croce & Hein 2020, https://arxiv.org/abs/1907.02044."""
+
+import torch
+from torch import Tensor, nn
+
+from isce.attacks.apgd import likely_wrong
+from isce.attacks.common import Batch, check_numbers, clearly_wrong, differentiable, launch
+from isce.attacks.norms import norm_of, onto_hyperplane, per_image, random_in_ball, tiny
+
+
+def fab(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    steps: int = 100,
+    norm: str = "l2",
+    n_targets: int = 9,
+    eps: float | None = None,
+    restarts: int = 1,
+    alpha_max: float = 0.1,
+    eta: float = 1.05,
+    beta: float = 0.9,
+    batch_size: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    r"""The smallest perturbation found: projections on the linearised boundary, biased towards the image.
+
+    For each of the `n_targets` most likely wrong classes t, with $f = z_t - z_y$, $w = \nabla_x f$ and $P$ the exact
+    projection on $\{u \in [0, 1]: f(x) + w^T (u - x) = 0\}$:
+    $x \leftarrow (1-a)(x + \eta (P x - x)) + a (x_0 + \eta (P x_0 - x_0))$,
+    $a = min(\|Px - x\| / (\|Px - x\| + \|Px_0 - x_0\|), alpha_{max})$. Where this misclassifies, its norm is noted and x goes
+    back towards x_0, to $x_0 + \beta (x - x_0)$. A bisection towards x_0 ends the search.
+
+    images (N, ...) in [0, 1], labels (N,). Returns (N, ...): the minimal adversarial, misclassified by a margin that
+    survives another batch size; images without one are returned unchanged. With `eps` (pixel units), an image is done with
+    its first adversarial of norm <= eps, and those without one are returned unchanged. Restarts after the first begin at
+    random points in the ball of half the best norm. Raises ValueError or TypeError on bad input.
+    """
+    check_numbers(norm, steps=steps, n_targets=n_targets, eps=eps, restarts=restarts, alpha_max=alpha_max, eta=eta)
+    if not 0 <= beta < 1:
+        raise ValueError(f"beta must be in [0, 1), got {beta}")
+
+    def attack(batch: Batch) -> Tensor:
+        best, least = batch.images.clone(), torch.full_like(batch.logits[:, 0], float("inf"))  # least norm so far
+        targets = likely_wrong(batch, n_targets)
+        for run in range(restarts * len(targets)):
+            rows = (least > (eps or 0)).nonzero()[:, 0]
+            x0, y, t, x = batch.images[rows], batch.labels[rows], targets[run % len(targets)][rows], batch.images[rows]
+            if run >= len(targets):
+                radius = per_image(least[rows].clamp_max(eps or (1.0 if norm == "l2" else 0.3)) / 2, x)
+                x = (x0 + radius * (random_in_ball(x0 * 0 + 0.5, batch.seeds[rows], run, 0.5, norm) - 0.5) * 2).clamp_(
+                    0, 1
+                )
+            for _ in range(steps):
+                if not len(rows):
+                    break
+                logits = differentiable(model, x)
+                f = (logits.gather(1, t[:, None]) - logits.gather(1, y[:, None]))[:, 0]
+                (w,) = torch.autograd.grad(f.sum(), x)
+                x, w, f = x.detach(), w.flatten(1), f.detach()
+                both, offset = torch.cat([x, x0]).flatten(1), (w * x.flatten(1)).sum(1) - f
+                move = (onto_hyperplane(both, w.repeat(2, 1), offset.repeat(2), norm) - both).view(2, *x.shape)
+                d, d0 = norm_of(move[0], norm), norm_of(move[1], norm)
+                a = per_image((d / (d + d0).clamp_min(tiny(d))).clamp_max(alpha_max), x)
+                x = ((1 - a) * (x + eta * move[0]) + a * (x0 + eta * move[1])).clamp_(0, 1)
+                with torch.no_grad():
+                    logits = model(x)
+                wrong, distance = logits.argmax(1) != y, norm_of(x - x0, norm)
+                better = (wrong if eps is None else clearly_wrong(logits, y)) & (distance < least[rows])
+                best[rows[better]], least[rows[better]] = x[better], distance[better]
+                x = torch.where(per_image(wrong, x), x0 + beta * (x - x0), x)
+                if eps is not None and bool((keep := least[rows] > eps).logical_not().any()):
+                    rows, x0, y, t, x = (s[keep] for s in (rows, x0, y, t, x))
+        if eps is not None:
+            return torch.where(per_image(least <= eps, best), best, batch.images)
+        # Final search on the ray x_0 + c (best - x_0): outwards until clearly wrong, then bisection towards the image.
+        def lies_beyond(c: Tensor) -> Tensor:
+            points = torch.lerp(batch.images, best, per_image(c, best)).clamp_(0, 1)
+            return clearly_wrong(model(points), batch.labels)
+
+        low, high = torch.full_like(least, 0.8), torch.ones_like(least)
+        with torch.no_grad():
+            for k in range(10):
+                high = torch.where(lies_beyond(high), high, high + 1e-4 * 2**k)
+            for _ in range(10):
+                c = (low + high) / 2
+                beyond = lies_beyond(c)
+                low, high = torch.where(beyond, low, c), torch.where(beyond, c, high)
+        return torch.lerp(batch.images, best, per_image(high, best)).clamp_(0, 1)
+
+    return launch(model, images, labels, attack, batch_size=batch_size, generator=generator)

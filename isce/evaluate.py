@@ -1,0 +1,388 @@
+"""Run attacks over test images: one row per image, attack and level; accuracy with its interval; a record on disk.
+
+An attack is named `<what>` or `<what>@<surface>`: `deepfool_50` sees the model's outputs, `deepfool_50@raw` the logits
+before their normalisation. Whatever the attack saw, its images are judged by the model's own decisions.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from isce import as_coded, attacks, data, methods, record
+from isce.attacks.norms import norm_of
+from isce.data import DATASETS, Split
+from isce.models import InferenceTransform
+from isce.train import Spec, load_or_train, result
+
+VERSION = 1  # of everything that shapes an attack's outcome; raise it when an attack changes
+
+
+@dataclass(frozen=True)
+class Attack:
+    """How an attack of `isce.attacks` is run at a list of levels.
+
+    kind `fixed`: once per level, an L2 radius (for arm A its own step). `minimal`: once; the perturbation found is scaled
+    back to each level if it is longer, and tested. `queries`: once per level, a step size, within a query budget.
+    """
+
+    label: str
+    run: Callable[..., Any]
+    kind: str = "fixed"
+
+
+def _deepfool(label: str, steps: int) -> Attack:
+    return Attack(label, lambda *args, generator, **kw: attacks.deepfool(*args, steps=steps, **kw), "minimal")
+
+
+def _as_coded(steps: int) -> Attack:
+    return Attack(
+        f"as coded, {steps}", lambda *args, generator, batch_size, **kw: as_coded.attack(*args, steps=steps, **kw)
+    )
+
+
+def _pgd(label: str, steps: int, **options: Any) -> Attack:
+    return Attack(label, partial(attacks.pgd, steps=steps, **options))
+
+
+ATTACKS: dict[str, Attack] = {
+    "clean": Attack("Clean", lambda model, images, labels, **_: images),
+    "fgsm": Attack("FGSM", partial(attacks.fgsm, norm="l2")),
+    "pgd_tar_10": _pgd("PGD tar 10", 10, targeted=True),
+    "pgd_un_10": _pgd("PGD un 10", 10),
+    "pgd_tar_50": _pgd("PGD tar 50", 50, targeted=True),
+    "pgd_un_50": _pgd("PGD un 50", 50),
+    "pgd_un_100": _pgd("PGD un 100", 100),
+    "pgd_un_50x5": _pgd("PGD un 50, 5 restarts", 50, restarts=5),
+    "pgd_margin_50": _pgd("PGD margin 50", 50, objective="margin"),
+    "pgd_dlr_50": _pgd("PGD DLR 50", 50, objective="dlr"),
+    "deepfool_10": _deepfool("DF 10", 10),
+    "deepfool_50": _deepfool("DF 50", 50),
+    "simba": Attack("SimBA", partial(attacks.simba, basis="pixel", return_queries=True), "queries"),
+    "simba_dct": Attack("SimBA DCT", partial(attacks.simba, basis="dct", return_queries=True), "queries"),
+    "apgd_ce": Attack("APGD-CE", partial(attacks.apgd, objective="ce")),
+    "apgd_dlr": Attack("APGD-DLR", partial(attacks.apgd, objective="dlr")),
+    "apgd_t": Attack("APGD-T", attacks.apgd_targeted),
+    "fab": Attack("FAB-T", attacks.fab, "minimal"),
+    "square": Attack("Square", attacks.square),
+    "autoattack": Attack("AutoAttack", attacks.autoattack),
+    "as_coded_5": _as_coded(5),
+    "as_coded_50": _as_coded(50),
+}
+GROUPS = {
+    "pgd": ["pgd_tar_10", "pgd_un_10", "pgd_tar_50", "pgd_un_50"],
+    "deepfool": ["deepfool_10", "deepfool_50"],
+    "paper": ["pgd_tar_10", "pgd_un_10", "pgd_tar_50", "pgd_un_50", "deepfool_10", "deepfool_50", "simba"],
+}
+SURFACES: dict[str, str] = {
+    "outputs": "the model's outputs",
+    "raw": "logits before the output's normalisation",
+    "x20": "outputs times 20",
+    "inference": "I-SCE's inference softmax, equation 2",
+    "eot20": "the mean prediction of 20 random passes",
+    "transfer": "an SCE model of the same backbone and seed",
+}
+
+
+def parse(names: str) -> list[str]:
+    """`"pgd,deepfool_50@raw"` -> attack names, groups (pgd, deepfool, paper) spelled out. ValueError for unknown ones."""
+    found = []
+    for part in (part.strip() for part in names.split(",")):
+        what, _, surface = part.partition("@")
+        record.choose("attack", what, [*ATTACKS, *GROUPS])
+        if surface:
+            record.choose("surface", surface, SURFACES)
+        found += [f"{name}@{surface}" if surface else name for name in GROUPS.get(what, [what])]
+    return list(dict.fromkeys(found))
+
+
+def label(name: str) -> str:
+    what, _, surface = name.partition("@")
+    return ATTACKS[what].label + (f" on {surface}" if surface else "")
+
+
+def surface_of(model: nn.Module, surface: str, surrogate: nn.Module | None = None) -> nn.Module:
+    """What the attack sees of a model (`SURFACES`). Raises ValueError where the model has no such surface."""
+    match record.choose("surface", surface, SURFACES):
+        case "raw":
+            return attacks.RawLogits(model)
+        case "x20":
+            return attacks.Rescaled(model, 20.0)
+        case "eot20":
+            return attacks.Expectation(model, 20)
+        case "inference":
+            head = getattr(model, "head", None)
+            if not isinstance(head, methods.ISCEHead):
+                raise ValueError("surface 'inference' is I-SCE's (equation 2): this model has no s and m")
+            return InferenceTransform(model, head.s, max(head.m, 0.0))
+        case "transfer":
+            if surrogate is None:
+                raise ValueError("surface 'transfer' needs a surrogate model")
+            return surrogate
+    return model
+
+
+@torch.no_grad()
+def predict(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
+    """Decisions (N,) of a model in eval mode on float images (N, ...)."""
+    return torch.cat([model(x).argmax(1) for x in images.split(batch_size)])
+
+
+def evaluate(
+    model: nn.Module,
+    split: Split,
+    requests: dict[str, Sequence[float]],
+    *,
+    queries: int = 300,
+    seed: int = 0,
+    batch_size: int = 256,
+    surrogate: nn.Module | None = None,
+) -> pd.DataFrame:
+    """Attack every image of `split` and judge the result by `model`.
+
+    Args:
+        model: in eval mode, from images in [0, 1] to outputs whose argmax is the decision.
+        split: uint8 images (N, C, H, W) and labels (N,), on the model's device.
+        requests: attack name -> levels, such as `{"pgd_un_50": [1.0, 2.0], "simba": [0.2]}`.
+        queries: SimBA's budget per image. seed: of targets, random starts, orders, and a random model's own draws.
+        surrogate: for attacks named `...@transfer`.
+
+    Returns:
+        A row per image, attack and level: image, attack, level, label, clean (the model's decision), adversarial (its
+        decision under attack), correct, norm (L2 of what was tested), minimal (L2 of the smallest perturbation found;
+        NaN where none), queries (used until success; NaN for other attacks).
+
+    Raises:
+        ValueError, TypeError: an unknown attack or surface, a level <= 0, and whatever the attack checks.
+    """
+    images, labels = data.to_float(split.images), split.labels
+    rows = []
+    with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
+        torch.manual_seed(seed)  # of what a randomised model draws
+        clean = predict(model, images)
+        for name, levels in requests.items():
+            what, _, surface = name.partition("@")
+            record.choose("attack", what, ATTACKS)
+            if what != "clean" and not all(level > 0 for level in levels):
+                raise ValueError(f"{name}: every level must be > 0, got {list(levels)}")
+            seen = surface_of(model, surface or "outputs", surrogate)
+            for level, points, smallest, used in _at_levels(
+                what, seen, images, labels, levels, queries, seed, batch_size
+            ):
+                decided = clean if what == "clean" else predict(model, points)
+                columns = {
+                    "image": np.arange(len(images)),
+                    "attack": name,
+                    "level": float(level),
+                    "label": labels,
+                    "clean": clean,
+                    "adversarial": decided,
+                    "correct": decided == labels,
+                    "norm": norm_of(points - images),
+                    "minimal": np.nan if smallest is None else smallest,
+                    "queries": np.nan if used is None else used,
+                }
+                rows.append(
+                    pd.DataFrame({k: v.cpu().numpy() if isinstance(v, Tensor) else v for k, v in columns.items()})
+                )
+    return pd.concat(rows, ignore_index=True)
+
+
+def _at_levels(
+    what: str,
+    seen: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    levels: Sequence[float],
+    queries: int,
+    seed: int,
+    batch_size: int,
+) -> Iterator[tuple[float, Tensor, Tensor | None, Tensor | None]]:
+    """For each level: the level, what is to be judged there, and where they apply the smallest norms and the queries."""
+    attack = ATTACKS[what]
+
+    def run(**options: Any) -> Any:
+        draws = torch.Generator().manual_seed(seed)
+        return attack.run(seen, images, labels, generator=draws, batch_size=batch_size, **options)
+
+    if attack.kind == "minimal":
+        points = run()
+        length = norm_of(points - images)
+        smallest = torch.where(predict(seen, points) != labels, length, torch.nan)
+        for level in levels:
+            shrink = (level / length.clamp_min(1e-12)).clamp_max(1).view(-1, 1, 1, 1)
+            yield level, images + (points - images) * shrink, smallest, None
+    elif attack.kind == "queries":
+        for level in levels:
+            points, used = run(step_size=level, queries=queries)
+            yield level, points, None, used
+    else:
+        for level in levels:
+            yield level, run(eps=level), None, None
+
+
+def default_levels(name: str, levels: Sequence[float], steps: Sequence[float]) -> tuple[float, ...]:
+    """The levels an attack is run at: SimBA takes steps, arm A its own, clean images none, the others L2 radii."""
+    what = name.partition("@")[0]
+    if what == "clean":
+        return (0.0,)
+    if what.startswith("as_coded"):
+        return as_coded.EPS
+    return tuple(map(float, steps if ATTACKS[what].kind == "queries" else levels))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One attack on one trained model, at its levels. Two equal ones are the same record.
+
+    n: test images, the first n of a fixed permutation (`isce.data.subset`); all of the split if None.
+    """
+
+    spec: Spec
+    attack: str
+    levels: tuple[float, ...]
+    n: int | None = None
+    queries: int = 300
+    seed: int = 0
+    split: str = "test"
+
+    def __post_init__(self) -> None:
+        parsed = parse(self.attack)
+        if parsed != [self.attack]:
+            raise ValueError(f"one attack at a time, got {self.attack!r}")
+        record.choose("split", self.split, data.Data._fields)
+        if not self.levels:
+            raise ValueError(f"{self.attack}: no levels given")
+        if ATTACKS[self.attack.partition("@")[0]].kind != "queries":
+            object.__setattr__(self, "queries", 0)  # budgets of other attacks are part of their names
+        object.__setattr__(self, "levels", tuple(map(float, self.levels)))
+        object.__setattr__(self, "n", self.n or getattr(self.sizes, self.split))
+
+    @property
+    def sizes(self) -> Any:
+        return data.Data(*DATASETS[self.spec.dataset].sizes)  # type: ignore[arg-type]  # the same names, with numbers
+
+    def payload(self) -> dict[str, Any]:
+        return {**dataclasses.asdict(self), "spec": self.spec.payload(), "version": VERSION}
+
+    @property
+    def path(self) -> Path:
+        """The record, runs/<model's run>/attacks/<attack>-<hash>.json; the rows per image lie beside it as .parquet."""
+        name = self.attack.replace("@", "-on-")
+        return self.spec.folder / "attacks" / f"{name}-{record.run_id(self.payload())}.json"
+
+
+def load_or_evaluate(evaluation: Evaluation, device: str = "auto", progress: bool = True) -> dict[str, Any]:
+    """The record of an evaluation, read from its file, or made there first (its model trained if need be).
+
+    A record whose model has been trained anew since is made again. Schema: README.md, "Records".
+    """
+    done = _valid(evaluation)
+    if done is not None:
+        return done
+    place = record.pick_device(device)
+    spec = evaluation.spec
+    model = load_or_train(spec, device, progress)
+    surrogate = None
+    if evaluation.attack.endswith("@transfer"):
+        surrogate = load_or_train(dataclasses.replace(spec, method="sce", options={}), device, progress)
+    with record.lock(evaluation.path):
+        done = _valid(evaluation)
+        if done is None:
+            if progress:
+                record.log(f"isce: {evaluation.attack} on {spec.run_id}")
+            split = data.subset(getattr(data.load(spec.dataset), evaluation.split), evaluation.n).to(place)
+            started = time.perf_counter()
+            frame = evaluate(
+                model,
+                split,
+                {evaluation.attack: evaluation.levels},
+                queries=evaluation.queries,
+                seed=evaluation.seed,
+                surrogate=surrogate,
+            )
+            seconds = time.perf_counter() - started
+            with record.atomic(evaluation.path.with_suffix(".parquet")) as part:
+                frame.to_parquet(part, index=False)
+            done = summarize(frame) | {
+                "schema": record.SCHEMA,
+                "kind": "attack",
+                "run_id": evaluation.path.stem,
+                "evaluation": evaluation.payload(),
+                "weights_sha256": _weights(spec),
+                "provenance": record.provenance(place, DATASETS[spec.dataset].sha256, seconds, len(split)),
+            }
+            record.write_json(evaluation.path, done)
+    return done
+
+
+def load_rows(evaluation: Evaluation) -> pd.DataFrame:
+    """The rows per image of an evaluation that has been made here (columns: see `evaluate`)."""
+    return pd.read_parquet(evaluation.path.with_suffix(".parquet"))
+
+
+def _weights(spec: Spec) -> str | None:
+    trained = result(spec)
+    return None if trained is None else str(trained["weights_sha256"])
+
+
+def _valid(evaluation: Evaluation) -> dict[str, Any] | None:
+    done = record.read_json(evaluation.path)
+    if done is None or not evaluation.path.with_suffix(".parquet").is_file():
+        return None
+    return done if done["weights_sha256"] == _weights(evaluation.spec) else None
+
+
+def pack(correct: np.ndarray) -> str:
+    """Booleans (n,) -> hexadecimal, eight images a byte: so that a committed record still allows paired tests."""
+    return np.packbits(correct.astype(bool)).tobytes().hex()
+
+
+def unpack(text: str, n: int) -> np.ndarray:
+    return np.unpackbits(np.frombuffer(bytes.fromhex(text), dtype=np.uint8), count=n).astype(bool)
+
+
+def summarize(frame: pd.DataFrame) -> dict[str, Any]:
+    """Rows per image of one attack -> what its record states: accuracy in % with its Wilson interval, norms, queries."""
+    first = frame[frame["level"] == frame["level"].iloc[0]]
+    n, was_right = len(first), (first["clean"] == first["label"]).to_numpy()
+    results = []
+    for level, rows in frame.groupby("level", sort=False):
+        right = rows["correct"].to_numpy()
+        entry = {
+            "level": float(level),  # type: ignore[arg-type]
+            "accuracy": 100 * float(right.mean()),
+            "interval": record.wilson(int(right.sum()), n),
+            "correct": pack(right),
+        }
+        if rows["queries"].notna().any():  # accuracy after q queries, from one run
+            used = np.where(right, np.inf, rows["queries"].to_numpy())
+            grid = np.unique(np.linspace(1, rows["queries"].max(), 61).astype(int))
+            entry["curve"] = [[int(q), 100 * float((used > q).mean())] for q in grid]
+        results.append(entry)
+    summary: dict[str, Any] = {
+        "n": n,
+        "clean_accuracy": 100 * float(was_right.mean()),
+        "clean_interval": record.wilson(int(was_right.sum()), n),
+        "results": results,
+    }
+    if first["minimal"].notna().any():
+        norms = first["minimal"].to_numpy()[was_right]  # of images that were right; NaN where none was found
+        found = np.sort(norms[np.isfinite(norms)])
+        whole = np.where(np.isfinite(norms), norms, np.inf)
+        median = float(np.median(whole))
+        summary["minimal"] = {
+            "of": len(norms),
+            "found": len(found),
+            "median": median if np.isfinite(median) else None,
+            "quantiles": [round(float(q), 6) for q in np.quantile(found, np.linspace(0, 1, 101))],
+        }
+    return summary

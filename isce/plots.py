@@ -1,0 +1,469 @@
+"""The figures: pure functions of arrays to a matplotlib Figure (print) or, `..._plotly`, a plotly Figure (turn and hover).
+
+Nothing is computed here that a record does not hold, nothing global is touched: no pyplot, no rc left behind. Accuracies
+are in %, norms in L2 units of pixels in [0, 1]. Every function raises ValueError, in one line, for arrays of wrong shapes.
+Ten colours for the classes: Petroff's set, told apart by colour-blind readers too (arXiv 2107.02270).
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
+from itertools import cycle
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import matplotlib
+import numpy as np
+import plotly.graph_objects as go
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike, NDArray
+from plotly.subplots import make_subplots
+
+from isce.methods import CONTROLS, METHODS
+from isce.record import atomic, figures_dir, wilson
+
+Array = NDArray[Any]
+Panel = Mapping[str, Any]
+PETROFF10 = "#3f90da #ffa90e #bd1f01 #94a4a2 #832db6 #a96b59 #e76300 #b9ac70 #717581 #92dadd".split()  # noqa: SIM905
+INK, GREY, ORANGE, BLUE, RED = "#222222", "#94a4a2", "#e76300", "#3f90da", "#bd1f01"
+METHOD_COLORS = {"sce": INK, "label_smoothing": "#ffa90e", "center": GREY, "lgm": "#832db6", "arcface": "#a96b59"}
+METHOD_COLORS |= {"mmc": ORANGE, "random": "#5bb8bc", "at": BLUE, "isce": RED, "norm_only": "#e08a7d"}
+METHOD_COLORS |= {"subtracted_margin": "#b9ac70", "temperature": "#717581", "isce_temperature": "#7a1400"}
+RC: Any = {"font.family": "DejaVu Sans", "font.size": 10, "axes.titlesize": 11, "axes.titlelocation": "left"}
+RC |= {"axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#666666", "axes.labelcolor": INK}
+RC |= {"axes.grid": True, "axes.axisbelow": True, "grid.color": "#e4e4e4", "grid.linewidth": 0.7}
+RC |= {"xtick.color": "#444444", "ytick.color": "#444444", "legend.frameon": False, "lines.linewidth": 1.8}
+FONT = {"family": "DejaVu Sans, Helvetica, Arial, sans-serif", "size": 13, "color": INK}
+PLOTLY = {"template": "plotly_white", "font": FONT, "margin": {"l": 10, "r": 10, "t": 60, "b": 10}}
+
+A = ParamSpec("A")
+R = TypeVar("R")
+
+
+def _styled(plot: Callable[A, R]) -> Callable[A, R]:
+    """Draw in the house style, and leave matplotlib's settings as they were."""
+
+    @wraps(plot)
+    def wrapper(*args: A.args, **kwargs: A.kwargs) -> R:
+        with matplotlib.rc_context(RC):
+            return plot(*args, **kwargs)
+
+    return wrapper
+
+
+def _array(name: str, x: ArrayLike, *shape: int | None) -> Array:
+    """x as a numpy array of this shape, None being any length."""
+    a = np.asarray(x)
+    if a.ndim != len(shape) or any(want not in (None, have) for want, have in zip(shape, a.shape, strict=True)):
+        want = ", ".join("any" if n is None else str(n) for n in shape)
+        raise ValueError(f"{name} must have shape ({want}), got {a.shape}")
+    return a
+
+
+def label(name: str) -> str:
+    """A method's printed name, `"isce"` -> `"I-SCE"`; any other name as it is."""
+    known = METHODS | CONTROLS
+    return known[name].label if name in known else name
+
+
+def _styles(names: Iterable[str]) -> list[dict[str, Any]]:
+    """A line style per name: a method's own colour, controls dashed, I-SCE bold; other names the colours left over."""
+    names = list(names)
+    spare = cycle([c for c in PETROFF10 if c not in map(METHOD_COLORS.get, names)] or PETROFF10)
+    dashes = {name: "--" for name in CONTROLS}
+    color = {name: METHOD_COLORS.get(name) or next(spare) for name in names}
+    return [
+        {"color": color[n], "label": label(n), "ls": dashes.get(n, "-"), "lw": 2.8 if n == "isce" else 1.8}
+        for n in names
+    ]
+
+
+def _panels(panels: Sequence[Panel], most: int = 99) -> Sequence[Panel]:
+    if not 1 <= len(panels) <= most:
+        raise ValueError(f"want 1 to {most} panels, got {len(panels)}")
+    return panels
+
+
+# Figure 1
+
+
+@_styled
+def inference_region(panels: Sequence[Panel], *, xlabel: str = "feature 1", ylabel: str = "feature 2") -> Figure:
+    """Figure 1, measured: clean features (grey), adversarial ones (orange), and the decision boundary of the model.
+
+    Each panel: `title`; `clean`, `adversarial` (N, 2); `labels` (N,); `decision` (H, W), the class predicted over the plane,
+    rows along y; `extent` (left, right, bottom, top) of the centres of that grid's outer cells. The share printed below the
+    title counts the points that lie in the cell of another class than their label's.
+    """
+    n = len(_panels(panels))
+    figure = Figure(figsize=(4.6 * n, 4.9), layout="constrained")
+    for k, panel in enumerate(panels):
+        clean = _array("clean", panel["clean"], None, 2)
+        adversarial = _array("adversarial", panel["adversarial"], len(clean), 2)
+        labels, grid = _array("labels", panel["labels"], len(clean)), _array("decision", panel["decision"], None, None)
+        left, right, bottom, top = _array("extent", panel["extent"], 4)
+        x, y = np.linspace(left, right, grid.shape[1]), np.linspace(bottom, top, grid.shape[0])
+        ax = figure.add_subplot(1, n, k + 1)
+        for c in np.unique(grid):
+            inside = (grid == c).astype(float)
+            ax.contourf(x, y, inside, [0.5, 1.5], colors=[PETROFF10[int(c) % 10]], alpha=0.10)
+            if 0 < inside.mean() < 1:
+                ax.contour(x, y, inside, [0.5], colors=[INK], linewidths=1.0)
+        outside = []
+        for points, color, name in ((clean, GREY, "clean"), (adversarial, ORANGE, "adversarial")):
+            ax.scatter(points[:, 0], points[:, 1], s=9, color=color, alpha=0.75, linewidths=0, label=name, zorder=3)
+            column = np.clip(np.rint((points[:, 0] - left) / (right - left) * (len(x) - 1)), 0, len(x) - 1).astype(int)
+            row = np.clip(np.rint((points[:, 1] - bottom) / (top - bottom) * (len(y) - 1)), 0, len(y) - 1).astype(int)
+            outside.append(100 * float(np.mean(grid[row, column] != labels)))
+        ax.set_title(
+            f"{panel['title']}\noutside their region: clean {outside[0]:.0f} %, adversarial {outside[1]:.0f} %"
+        )
+        ax.set(xlabel=xlabel, ylabel=ylabel, xlim=(left, right), ylim=(bottom, top))
+        ax.grid(visible=False)
+    handles = [
+        Line2D([], [], marker="o", ls="", color=c, label=t) for c, t in ((GREY, "clean"), (ORANGE, "adversarial"))
+    ]
+    handles.append(Line2D([], [], color=INK, lw=1, label="decision boundary"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    return figure
+
+
+# Figure 2
+
+
+def _arrow(color: str) -> dict[str, Any]:
+    return {"arrowstyle": "-|>", "color": color, "lw": 1.8, "shrinkA": 0, "shrinkB": 0}
+
+
+def _on_circle(angle: float, radius: float) -> tuple[float, float]:
+    return radius * float(np.cos(angle)), radius * float(np.sin(angle))
+
+
+def _descent_on_line(ax: Axes, panel: Panel) -> None:
+    x, target = _array("x", panel["x"], None), float(panel["target"])
+    loss, gradient = _array("loss", panel["loss"], len(x)), _array("gradient", panel["gradient"], len(x))
+    ax.plot(x, loss, color=RED)
+    ax.axvline(target, color=INK, linestyle=":", linewidth=1.4)
+    width = float(np.ptp(x))
+    for at in np.linspace(x[0] + 0.06 * width, x[-1] - 0.02 * width, 9):
+        k = int(np.abs(x - at).argmin())
+        step = -np.sign(gradient[k]) * min(0.06 * width, abs(target - x[k]))
+        if abs(step) > 0.015 * width:
+            ax.annotate("", (x[k] + step, loss[k]), (x[k], loss[k]), arrowprops=_arrow(BLUE))
+    ax.set(xlabel="probability of the right class", ylabel="loss (nats)", ylim=(0, float(np.quantile(loss, 0.97))))
+    words = f"target {target:.2f}"
+    ax.text(target - 0.015, 0.96, words, rotation=90, ha="right", va="top", transform=ax.get_xaxis_transform())
+
+
+def _descent_on_circle(ax: Axes, panel: Panel) -> None:
+    angle, centers = _array("angle", panel["angle"], None), _array("centers", panel["centers"], None)
+    loss, gradient = _array("loss", panel["loss"], len(angle)), _array("gradient", panel["gradient"], len(angle))
+    points = ax.scatter(np.cos(angle), np.sin(angle), c=loss, cmap="viridis", s=22, linewidths=0)
+    ax.figure.colorbar(points, ax=ax, label="loss (nats)", shrink=0.8)
+    for k in np.linspace(0, len(angle) - 1, 17)[:-1].astype(int):
+        at, step = angle[k], -0.2 * np.sign(gradient[k])
+        if step:
+            start, end = (_on_circle(turn, 1.15) for turn in (at - step / 2, at + step / 2))
+            ax.annotate("", end, start, arrowprops=_arrow(BLUE))
+    for k, center in enumerate(centers):
+        ax.annotate("", _on_circle(center, 0.97), (0, 0), arrowprops=_arrow(GREY if k else INK))
+        name = "other" if k else "right class"
+        ax.annotate(
+            name,
+            _on_circle(center, 0.55),
+            xytext=(6, 6 if np.cos(center) > 0.1 else -12),
+            textcoords="offset points",
+            color=INK,
+        )
+    ax.set(aspect="equal", xlim=(-1.4, 1.4), ylim=(-1.4, 1.4), xlabel="feature 1", ylabel="feature 2")
+
+
+def _descent_in_plane(ax: Axes, panel: Panel) -> None:
+    x, y = _array("x", panel["x"], None), _array("y", panel["y"], None)
+    loss = _array("loss", panel["loss"], len(y), len(x))
+    gradient = _array("gradient", panel["gradient"], len(y), len(x), 2)
+    shades = ax.contourf(x, y, loss, 14, cmap="Blues", vmin=loss.min(), vmax=loss.min() + 1.7 * np.ptp(loss))
+    ax.figure.colorbar(shades, ax=ax, label="loss (nats)", shrink=0.8)
+    every = max(1, len(x) // 12)
+    i, j = np.arange(every // 2, len(y), every), np.arange(every // 2, len(x), every)
+    g = -gradient[np.ix_(i, j)]
+    length = np.linalg.norm(g, axis=2, keepdims=True)
+    g = np.where(length > 0.02 * np.median(length), g / np.maximum(length, 1e-12), np.nan)  # directions; none at rest
+    ax.quiver(x[j], y[i], g[..., 0], g[..., 1], color=INK, scale=19, width=0.006, pivot="mid")
+    turn = np.linspace(0, 2 * np.pi, 200)
+    ax.plot(np.cos(turn), np.sin(turn), color=INK, linestyle=":", linewidth=1.2)
+    ax.plot(*_array("optimum", panel["optimum"], 2), marker="*", ms=17, color="#ffa90e", mec=INK)
+    ax.set(aspect="equal", xlabel="$f_1$, right class", ylabel="$f_2$")
+    ax.grid(visible=False)
+
+
+@_styled
+def label_regression(one_side: Panel, both_sides: Panel, circle: Panel, plane: Panel) -> Figure:
+    """Figure 2 from real losses and gradients: (a) SCE, (b) label smoothing, (c) ArcFace, (d) I-SCE. Arrows descend.
+
+    Every panel has `title`. `one_side`, `both_sides`: `x` (G,) probabilities, `loss`, `gradient` (G,), `target`. `circle`:
+    `angle` (G,) in radians, `loss`, `gradient` (G,) along it, `centers` (C,) the angles of the classes, the right one first.
+    `plane`: `x` (W,), `y` (H,), `loss` (H, W), `gradient` (H, W, 2), `optimum` (2,). Losses in nats.
+    """
+    figure = Figure(figsize=(10.4, 8.6), layout="constrained")
+    draws = (_descent_on_line, _descent_on_line, _descent_on_circle, _descent_in_plane)
+    for k, (draw, panel) in enumerate(zip(draws, (one_side, both_sides, circle, plane), strict=True)):
+        ax = figure.add_subplot(2, 2, k + 1)
+        draw(ax, panel)
+        ax.set_title(f"({'abcd'[k]}) {panel['title']}")
+    return figure
+
+
+# Surfaces over (s, m): Figures 3 and 5
+
+
+def _axes3d(figure: Figure, rows: int, columns: int, k: int, title: str, height: float = 0.8) -> Any:
+    ax: Any = figure.add_subplot(rows, columns, k, projection="3d")
+    ax.view_init(elev=24, azim=-125)
+    ax.set_box_aspect((1, 1, height), zoom=0.98)
+    for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
+        axis.set_major_locator(MaxNLocator(4))
+        axis.set_pane_color((0.975, 0.975, 0.975))
+    ax.tick_params(labelsize=8.5, pad=1)
+    ax.set_title(title, y=1.0, loc="center")
+    return ax
+
+
+def _surface(panel: Panel, values: str) -> tuple[Array, Array, Array]:
+    s, m = _array("s", panel["s"], None), _array("m", panel["m"], None)
+    return s, m, _array(values, panel[values], len(s), len(m))
+
+
+@_styled
+def ablation_surface(panels: Sequence[Panel]) -> Figure:
+    """Figure 3: accuracy over (s, m), up to four panels of `title`, `s` (S,), `m` (M,), `accuracy` (S, M) in %.
+
+    All panels share one colour scale; their heights are their own. The best (s, m) is marked.
+    """
+    data = [_surface(panel, "accuracy") for panel in _panels(panels, 4)]
+    low, high = min(float(a.min()) for _, _, a in data), max(float(a.max()) for _, _, a in data)
+    columns = min(2, len(data))
+    rows = -(-len(data) // columns)
+    figure = Figure(figsize=(5.0 * columns + 0.6, 4.1 * rows), layout="constrained")
+    for k, (panel, (s, m, accuracy)) in enumerate(zip(panels, data, strict=True)):
+        i, j = np.unravel_index(accuracy.argmax(), accuracy.shape)
+        best = f"best {accuracy[i, j]:.1f} % at s = {s[i]:.3g}, m = {m[j]:.3g}"
+        ax = _axes3d(figure, rows, columns, k + 1, f"{panel['title']}\n{best}")
+        mesh, look = (
+            np.meshgrid(s, m, indexing="ij"),
+            {"edgecolor": "white", "linewidth": 0.4, "rcount": 40, "ccount": 40},
+        )
+        shade = ax.plot_surface(*mesh, accuracy, cmap="viridis", vmin=low, vmax=high, **look)
+        ax.plot([s[i]], [m[j]], [accuracy[i, j]], marker="o", markersize=6, color=RED, zorder=10)
+        ax.set(xlabel="s", ylabel="m", zlabel="accuracy (%)")
+    figure.colorbar(shade, ax=figure.axes, shrink=0.5, pad=0.08, label="accuracy (%)")
+    return figure
+
+
+def ablation_surface_plotly(panels: Sequence[Panel]) -> go.Figure:
+    """Figure 3 to turn: the same panels as `ablation_surface`."""
+    data = [_surface(panel, "accuracy") for panel in _panels(panels, 4)]
+    low, high = min(float(a.min()) for _, _, a in data), max(float(a.max()) for _, _, a in data)
+    titles = [str(panel["title"]) for panel in panels]
+    figure = make_subplots(1, len(data), specs=[[{"type": "scene"}] * len(data)], subplot_titles=titles)
+    hover = "s = %{y:.3g}, m = %{x:.3g}<br>accuracy %{z:.1f} %<extra></extra>"
+    look = {"colorscale": "Viridis", "cmin": low, "cmax": high, "hovertemplate": hover}
+    for k, (s, m, accuracy) in enumerate(data):
+        figure.add_trace(go.Surface(x=m, y=s, z=accuracy, showscale=k == 0, **look), 1, k + 1)
+    figure.update_scenes(xaxis_title="m", yaxis_title="s", zaxis_title="accuracy (%)")
+    return figure.update_layout(height=520, **PLOTLY)
+
+
+@_styled
+def condition_surface(s: ArrayLike, m: ArrayLike, z: ArrayLike, *, title: str = "") -> Figure:
+    """Figure 5: z(s, m) as a surface with the plane z = 0, and as a map with the contour z = 0. s (S,), m (M,), z (S, M)."""
+    s, m, z = _surface({"s": s, "m": m, "z": z}, "z")
+    grid_s, grid_m = np.meshgrid(s, m, indexing="ij")
+    bound = float(np.abs(z).max()) or 1.0
+    figure = Figure(figsize=(10.4, 4.4), layout="constrained")
+    ax = _axes3d(figure, 1, 2, 1, title)
+    colors: Any = {"cmap": "RdBu", "vmin": -bound, "vmax": bound}
+    ax.plot_surface(grid_s, grid_m, z, rcount=40, ccount=40, linewidth=0.2, edgecolor="#666666", **colors)
+    ax.plot_surface(grid_s, grid_m, np.zeros_like(z), color="#999999", alpha=0.25, rcount=2, ccount=2)
+    ax.set(xlabel="s", ylabel="m", zlabel="z")
+    flat = figure.add_subplot(1, 2, 2)
+    shade = flat.pcolormesh(s, m, z.T, shading="gouraud", **colors)
+    if z.min() < 0 < z.max():
+        flat.contour(s, m, z.T, [0.0], colors=[INK], linewidths=1.6)
+    flat.set(xlabel="s", ylabel="m")
+    flat.set_title(f"z > 0 on {100 * float((z > 0).mean()):.1f} % of the grid")
+    figure.colorbar(shade, ax=flat, label="z")
+    return figure
+
+
+def condition_surface_plotly(s: ArrayLike, m: ArrayLike, z: ArrayLike, *, title: str = "") -> go.Figure:
+    """Figure 5 to turn: z(s, m) and the plane z = 0. s (S,), m (M,), z (S, M)."""
+    s, m, z = _surface({"s": s, "m": m, "z": z}, "z")
+    bound = float(np.abs(z).max()) or 1.0
+    hover = "s = %{y:.3g}, m = %{x:.3g}<br>z = %{z:.4g}<extra></extra>"
+    figure = go.Figure(go.Surface(x=m, y=s, z=z, colorscale="RdBu", cmin=-bound, cmax=bound, hovertemplate=hover))
+    flat = {"colorscale": [[0, "#999999"], [1, "#999999"]], "showscale": False, "opacity": 0.35, "hoverinfo": "skip"}
+    figure.add_trace(go.Surface(x=m[[0, -1]], y=s[[0, -1]], z=np.zeros((2, 2)), **flat))
+    figure.update_scenes(xaxis_title="m", yaxis_title="s", zaxis_title="z")
+    return figure.update_layout(title=title, height=560, **PLOTLY)
+
+
+# Figure 4
+
+
+def _embedded(panel: Panel) -> tuple[Array, Array, Array, float]:
+    points = _array("points", panel["points"], None, 3)
+    low, high = points.min(0), points.max(0)
+    return (
+        points,
+        _array("labels", panel["labels"], len(points)),
+        (low + high) / 2,
+        0.52 * float((high - low).max() or 1),
+    )
+
+
+@_styled
+def embedding(panels: Sequence[Panel]) -> Figure:
+    """Figure 4: embedded test points by class, one panel per method: `method`, `points` (N, 3), `labels` (N,) in 0..9."""
+    columns = min(3, len(_panels(panels)))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(3.9 * columns, 3.7 * rows + 0.4), layout="constrained")
+    for k, panel in enumerate(panels):
+        points, labels, middle, half = _embedded(panel)
+        ax = _axes3d(figure, rows, columns, k + 1, label(panel["method"]), height=1.0)
+        ax.scatter(*points.T, c=[PETROFF10[int(c) % 10] for c in labels], s=7, linewidths=0, depthshade=False)
+        ax.set(**{f"{axis}lim": (a - half, a + half) for axis, a in zip("xyz", middle, strict=True)})
+    classes = np.unique(np.concatenate([np.asarray(panel["labels"]) for panel in panels])).astype(int)
+    handles = [Line2D([], [], marker="o", ls="", ms=7, color=PETROFF10[c % 10], label=str(c)) for c in classes]
+    figure.legend(handles=handles, loc="outside lower center", ncols=10, title="class", columnspacing=1.2)
+    return figure
+
+
+def embedding_plotly(panels: Sequence[Panel]) -> go.Figure:
+    """Figure 4 to turn: one scene, the method chosen from a menu (browsers limit the number of scenes)."""
+    figure, owner, scenes = go.Figure(), [], []
+    for k, panel in enumerate(_panels(panels)):
+        points, labels, middle, half = _embedded(panel)
+        for c in np.unique(labels).astype(int):
+            x, y, z = points[labels == c].T
+            marker = {"size": 2.5, "color": PETROFF10[c % 10]}
+            figure.add_scatter3d(x=x, y=y, z=z, mode="markers", name=str(c), visible=k == 0, marker=marker)
+            owner.append(k)
+        ranges = [[float(a - half), float(a + half)] for a in middle]
+        scenes.append({f"scene.{axis}axis.range": ends for axis, ends in zip("xyz", ranges, strict=True)})
+    buttons = [
+        {"label": label(p["method"]), "method": "update", "args": [{"visible": [o == k for o in owner]}, scenes[k]]}
+        for k, p in enumerate(panels)
+    ]
+    figure.update_layout(scenes[0]).update_scenes(aspectmode="cube")
+    menu = {"buttons": buttons, "x": 0, "y": 1.12, "xanchor": "left", "yanchor": "top"}
+    figure.update_layout(updatemenus=[menu], legend={"title": "class", "itemsizing": "constant"})
+    return figure.update_layout(height=620, **PLOTLY)
+
+
+# Curves
+
+
+def _axes(xlabel: str, ylabel: str, title: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    ax = figure.add_subplot()
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.set_title(title)
+    return figure, ax
+
+
+def _accuracy(
+    x: Array, correct: Mapping[str, ArrayLike], total: int, xlabel: str, title: str, levels: Sequence[float]
+) -> Figure:
+    figure, ax = _axes(xlabel, f"accuracy (%), n = {total}", title)
+    for (name, counts), style in zip(correct.items(), _styles(correct), strict=True):
+        counts = _array(f"counts of {name}", counts, len(x))
+        low, high = np.array([wilson(int(c), total) for c in counts]).T
+        ax.plot(x, 100 * counts / total, marker="o" if len(x) <= 20 else "", ms=3.5, **style)
+        ax.fill_between(x, low, high, color=style["color"], alpha=0.15, linewidth=0)
+    for level in levels:
+        ax.axvline(level, color=INK, linestyle=":", linewidth=1)
+    ax.set(ylim=(-2, 102), xlim=(float(x.min()), float(x.max())))
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+@_styled
+def accuracy_curve(
+    eps: ArrayLike, correct: Mapping[str, ArrayLike], total: int, *, title: str = "", levels: Sequence[float] = ()
+) -> Figure:
+    """Accuracy against the radius, one line per name with its Wilson 95 % band.
+
+    eps (E,) in L2 units; `correct` maps a method (or any name) to the counts (E,) still right out of `total` images;
+    `levels` draws dotted lines at the tables' levels. Raises ValueError: shapes, or counts outside 0..total.
+    """
+    return _accuracy(_array("eps", eps, None), correct, total, "perturbation, L2 norm", title, levels)
+
+
+@_styled
+def query_curve(
+    queries: ArrayLike, correct: Mapping[str, ArrayLike], total: int, *, title: str = "", levels: Sequence[float] = ()
+) -> Figure:
+    """Accuracy against the black-box attack's queries (Q,): as `accuracy_curve`."""
+    return _accuracy(_array("queries", queries, None), correct, total, "queries per image", title, levels)
+
+
+@_styled
+def norm_distribution(
+    norms: Mapping[str, ArrayLike], max_norm: float, *, title: str = "", levels: Sequence[float] = ()
+) -> Figure:
+    """Robust accuracy as 1 - CDF of the smallest perturbation found, with its Wilson 95 % band.
+
+    `norms` maps a name to (N,) L2 norms, the same N for all: 0 where the image was misclassified before, inf where never.
+    Raises ValueError: shapes, NaN, or max_norm <= 0.
+    """
+    if not max_norm > 0 or not norms:
+        raise ValueError(f"want norms of at least one method and max_norm > 0, got {len(norms)} and {max_norm}")
+    x = np.linspace(0, max_norm, 401)
+    total = len(np.asarray(next(iter(norms.values()))))
+    data = {name: np.sort(_array(f"norms of {name}", values, total)) for name, values in norms.items()}
+    if any(np.isnan(values).any() for values in data.values()):
+        raise ValueError("norms must not be NaN: inf stands for an image that was never misclassified")
+    counts = {name: total - np.searchsorted(values, x, side="right") for name, values in data.items()}
+    return _accuracy(x, counts, total, "smallest perturbation found, L2 norm", title, levels)
+
+
+@_styled
+def curves(
+    x: ArrayLike,
+    series: Mapping[str, ArrayLike],
+    xlabel: str,
+    ylabel: str,
+    *,
+    title: str = "",
+    marks: Mapping[str, tuple[float, float]] | None = None,
+    zero: bool = False,
+) -> Figure:
+    """Plain lines: `series` maps a name to (X,) over x (X,); `marks` names points (x, y); `zero` draws y = 0."""
+    x = _array("x", x, None)
+    figure, ax = _axes(xlabel, ylabel, title)
+    for (name, values), style in zip(series.items(), _styles(series), strict=True):
+        ax.plot(x, _array(name, values, len(x)), **style)
+    if zero:
+        ax.axhline(0, color=INK, linewidth=1)
+    for name, point in (marks or {}).items():
+        ax.plot(*point, "o", color=INK, zorder=5)
+        ax.annotate(name, point, xytext=(6, 6), textcoords="offset points")
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def save(figure: Figure | go.Figure, name: str, directory: Path | str | None = None) -> Path:
+    """Write figures/`name`.png (matplotlib, 200 dpi) or .html (plotly; loads plotly.js from its CDN, so that the file is
+    small). Atomic; the same figure gives the same bytes. Returns the path. ValueError: a name with a folder or a suffix."""
+    if Path(name).stem != name:
+        raise ValueError(f"want a plain name such as 'figure5_condition', got {name!r}")
+    path = Path(directory or figures_dir()) / f"{name}.{'png' if isinstance(figure, Figure) else 'html'}"
+    with atomic(path) as part:
+        if isinstance(figure, Figure):
+            figure.savefig(part, format="png", dpi=200, bbox_inches="tight", metadata={"Software": None})
+        else:
+            figure.write_html(part, include_plotlyjs="cdn", div_id=name)
+    return path
