@@ -40,6 +40,7 @@ class Data(NamedTuple):
 
 @dataclass(frozen=True)
 class Info:
+    label: str
     shape: tuple[int, int, int]  # C, H, W
     mean: tuple[float, ...]  # of the training images, per channel, pixels in [0, 1]
     std: tuple[float, ...]
@@ -50,6 +51,7 @@ class Info:
 
 DATASETS = {
     "digits": Info(
+        "digits",
         (1, 8, 8),
         (0.305,),
         (0.376,),
@@ -58,6 +60,7 @@ DATASETS = {
         False,
     ),
     "mnist": Info(
+        "MNIST",
         (1, 28, 28),
         (0.1307,),
         (0.3081,),
@@ -66,6 +69,7 @@ DATASETS = {
         False,
     ),
     "cifar10": Info(
+        "CIFAR-10",
         (3, 32, 32),
         (0.4914, 0.4822, 0.4465),
         (0.2470, 0.2435, 0.2616),

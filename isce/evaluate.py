@@ -312,7 +312,7 @@ def load_or_evaluate(evaluation: Evaluation, device: str = "auto", progress: boo
             seconds = time.perf_counter() - started
             with record.atomic(evaluation.path.with_suffix(".parquet")) as part:
                 frame.to_parquet(part, index=False)
-            done = summarize(frame) | {
+            done = summarize(frame, evaluation.queries) | {
                 "schema": record.SCHEMA,
                 "kind": "attack",
                 "run_id": evaluation.path.stem,
@@ -350,8 +350,17 @@ def unpack(text: str, n: int) -> np.ndarray:
     return np.unpackbits(np.frombuffer(bytes.fromhex(text), dtype=np.uint8), count=n).astype(bool)
 
 
-def summarize(frame: pd.DataFrame) -> dict[str, Any]:
-    """Rows per image of one attack -> what its record states: accuracy in % with its Wilson interval, norms, queries."""
+def minimal_norms(rows: pd.DataFrame) -> np.ndarray:
+    """Rows of a minimal-norm attack at one level -> (n,) norms: 0 where wrong before, inf where none was found."""
+    norms = rows["minimal"].fillna(np.inf).to_numpy()
+    return np.where(rows["clean"] == rows["label"], norms, 0.0)
+
+
+def summarize(frame: pd.DataFrame, queries: int = 0) -> dict[str, Any]:
+    """Rows per image of one attack -> what its record states: accuracy in % with its Wilson interval, norms, queries.
+
+    `correct` holds the outcome of each image (see `pack`), `curve` the images still right after so many queries.
+    """
     first = frame[frame["level"] == frame["level"].iloc[0]]
     n, was_right = len(first), (first["clean"] == first["label"]).to_numpy()
     results = []
@@ -363,10 +372,10 @@ def summarize(frame: pd.DataFrame) -> dict[str, Any]:
             "interval": record.wilson(int(right.sum()), n),
             "correct": pack(right),
         }
-        if rows["queries"].notna().any():  # accuracy after q queries, from one run
+        if rows["queries"].notna().any():  # the whole curve from one run
             used = np.where(right, np.inf, rows["queries"].to_numpy())
-            grid = np.unique(np.linspace(1, rows["queries"].max(), 61).astype(int))
-            entry["curve"] = [[int(q), 100 * float((used > q).mean())] for q in grid]
+            grid = np.unique(np.linspace(0, queries, 61).astype(int))
+            entry["curve"] = {"queries": grid.tolist(), "correct": [int((used > q).sum()) for q in grid]}
         results.append(entry)
     summary: dict[str, Any] = {
         "n": n,
@@ -375,10 +384,9 @@ def summarize(frame: pd.DataFrame) -> dict[str, Any]:
         "results": results,
     }
     if first["minimal"].notna().any():
-        norms = first["minimal"].to_numpy()[was_right]  # of images that were right; NaN where none was found
+        norms = minimal_norms(first)[was_right]
         found = np.sort(norms[np.isfinite(norms)])
-        whole = np.where(np.isfinite(norms), norms, np.inf)
-        median = float(np.median(whole))
+        median = float(np.median(norms))
         summary["minimal"] = {
             "of": len(norms),
             "found": len(found),

@@ -5,11 +5,10 @@ are in %, norms in L2 units of pixels in [0, 1]. Every function raises ValueErro
 Ten colours for the classes: Petroff's set, told apart by colour-blind readers too (arXiv 2107.02270).
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import wraps
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -38,19 +37,7 @@ RC |= {"xtick.color": "#444444", "ytick.color": "#444444", "legend.frameon": Fal
 FONT = {"family": "DejaVu Sans, Helvetica, Arial, sans-serif", "size": 13, "color": INK}
 PLOTLY = {"template": "plotly_white", "font": FONT, "margin": {"l": 10, "r": 10, "t": 60, "b": 10}}
 
-A = ParamSpec("A")
-R = TypeVar("R")
-
-
-def _styled(plot: Callable[A, R]) -> Callable[A, R]:
-    """Draw in the house style, and leave matplotlib's settings as they were."""
-
-    @wraps(plot)
-    def wrapper(*args: A.args, **kwargs: A.kwargs) -> R:
-        with matplotlib.rc_context(RC):
-            return plot(*args, **kwargs)
-
-    return wrapper
+_styled = matplotlib.rc_context(RC)  # as a decorator: draw in the house style, leave matplotlib as it was
 
 
 def _array(name: str, x: ArrayLike, *shape: int | None) -> Array:
@@ -164,7 +151,7 @@ def _descent_on_circle(ax: Axes, panel: Panel) -> None:
     ax.figure.colorbar(points, ax=ax, label="loss (nats)", shrink=0.8)
     for k in np.linspace(0, len(angle) - 1, 17)[:-1].astype(int):
         at, step = angle[k], -0.2 * np.sign(gradient[k])
-        if step:
+        if abs(gradient[k]) > 1e-9 * np.abs(gradient).max():
             start, end = (_on_circle(turn, 1.15) for turn in (at - step / 2, at + step / 2))
             ax.annotate("", end, start, arrowprops=_arrow(BLUE))
     for k, center in enumerate(centers):
@@ -282,14 +269,14 @@ def condition_surface(s: ArrayLike, m: ArrayLike, z: ArrayLike, *, title: str = 
     s, m, z = _surface({"s": s, "m": m, "z": z}, "z")
     grid_s, grid_m = np.meshgrid(s, m, indexing="ij")
     bound = float(np.abs(z).max()) or 1.0
-    figure = Figure(figsize=(10.4, 4.4), layout="constrained")
+    figure = Figure(figsize=(9.0, 3.8), layout="constrained")
     ax = _axes3d(figure, 1, 2, 1, title)
     colors: Any = {"cmap": "RdBu", "vmin": -bound, "vmax": bound}
-    ax.plot_surface(grid_s, grid_m, z, rcount=40, ccount=40, linewidth=0.2, edgecolor="#666666", **colors)
+    ax.plot_surface(grid_s, grid_m, z, rcount=20, ccount=20, linewidth=0.3, edgecolor="#666666", **colors)
     ax.plot_surface(grid_s, grid_m, np.zeros_like(z), color="#999999", alpha=0.25, rcount=2, ccount=2)
     ax.set(xlabel="s", ylabel="m", zlabel="z")
     flat = figure.add_subplot(1, 2, 2)
-    shade = flat.pcolormesh(s, m, z.T, shading="gouraud", **colors)
+    shade = flat.contourf(s, m, z.T, 15, **colors)
     if z.min() < 0 < z.max():
         flat.contour(s, m, z.T, [0.0], colors=[INK], linewidths=1.6)
     flat.set(xlabel="s", ylabel="m")
@@ -374,9 +361,22 @@ def _axes(xlabel: str, ylabel: str, title: str) -> tuple[Figure, Axes]:
     return figure, ax
 
 
-def _accuracy(
-    x: Array, correct: Mapping[str, ArrayLike], total: int, xlabel: str, title: str, levels: Sequence[float]
+@_styled
+def accuracy_curve(
+    eps: ArrayLike,
+    correct: Mapping[str, ArrayLike],
+    total: int,
+    *,
+    title: str = "",
+    levels: Sequence[float] = (),
+    xlabel: str = "perturbation, L2 norm",
 ) -> Figure:
+    """Accuracy against the radius, one line per name with its Wilson 95 % band.
+
+    eps (E,) in L2 units; `correct` maps a method (or any name) to the counts (E,) still right out of `total` images;
+    `levels` draws dotted lines at the tables' levels. Raises ValueError: shapes, or counts outside 0..total.
+    """
+    x = _array("x", eps, None)
     figure, ax = _axes(xlabel, f"accuracy (%), n = {total}", title)
     for (name, counts), style in zip(correct.items(), _styles(correct), strict=True):
         counts = _array(f"counts of {name}", counts, len(x))
@@ -390,34 +390,16 @@ def _accuracy(
     return figure
 
 
-@_styled
-def accuracy_curve(
-    eps: ArrayLike, correct: Mapping[str, ArrayLike], total: int, *, title: str = "", levels: Sequence[float] = ()
-) -> Figure:
-    """Accuracy against the radius, one line per name with its Wilson 95 % band.
-
-    eps (E,) in L2 units; `correct` maps a method (or any name) to the counts (E,) still right out of `total` images;
-    `levels` draws dotted lines at the tables' levels. Raises ValueError: shapes, or counts outside 0..total.
-    """
-    return _accuracy(_array("eps", eps, None), correct, total, "perturbation, L2 norm", title, levels)
+def query_curve(queries: ArrayLike, correct: Mapping[str, ArrayLike], total: int, **options: Any) -> Figure:
+    """Accuracy against the black-box attack's queries (Q,): as `accuracy_curve`, with its options."""
+    return accuracy_curve(queries, correct, total, xlabel="queries per image", **options)
 
 
-@_styled
-def query_curve(
-    queries: ArrayLike, correct: Mapping[str, ArrayLike], total: int, *, title: str = "", levels: Sequence[float] = ()
-) -> Figure:
-    """Accuracy against the black-box attack's queries (Q,): as `accuracy_curve`."""
-    return _accuracy(_array("queries", queries, None), correct, total, "queries per image", title, levels)
-
-
-@_styled
-def norm_distribution(
-    norms: Mapping[str, ArrayLike], max_norm: float, *, title: str = "", levels: Sequence[float] = ()
-) -> Figure:
+def norm_distribution(norms: Mapping[str, ArrayLike], max_norm: float, **options: Any) -> Figure:
     """Robust accuracy as 1 - CDF of the smallest perturbation found, with its Wilson 95 % band.
 
     `norms` maps a name to (N,) L2 norms, the same N for all: 0 where the image was misclassified before, inf where never.
-    Raises ValueError: shapes, NaN, or max_norm <= 0.
+    Options as in `accuracy_curve`. Raises ValueError: shapes, NaN, or max_norm <= 0.
     """
     if not max_norm > 0 or not norms:
         raise ValueError(f"want norms of at least one method and max_norm > 0, got {len(norms)} and {max_norm}")
@@ -427,7 +409,7 @@ def norm_distribution(
     if any(np.isnan(values).any() for values in data.values()):
         raise ValueError("norms must not be NaN: inf stands for an image that was never misclassified")
     counts = {name: total - np.searchsorted(values, x, side="right") for name, values in data.items()}
-    return _accuracy(x, counts, total, "smallest perturbation found, L2 norm", title, levels)
+    return accuracy_curve(x, counts, total, xlabel="smallest perturbation found, L2 norm", **options)
 
 
 @_styled
@@ -450,14 +432,15 @@ def curves(
         ax.axhline(0, color=INK, linewidth=1)
     for name, point in (marks or {}).items():
         ax.plot(*point, "o", color=INK, zorder=5)
-        ax.annotate(name, point, xytext=(6, 6), textcoords="offset points")
+        box = {"fc": "white", "ec": "none", "alpha": 0.8, "pad": 1}
+        ax.annotate(name, point, xytext=(8, -13), textcoords="offset points", bbox=box)
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 
 def save(figure: Figure | go.Figure, name: str, directory: Path | str | None = None) -> Path:
     """Write figures/`name`.png (matplotlib, 200 dpi) or .html (plotly; loads plotly.js from its CDN, so that the file is
-    small). Atomic; the same figure gives the same bytes. Returns the path. ValueError: a name with a folder or a suffix."""
+    small). Atomic; the same data give the same bytes. Returns the path. ValueError: a name with a folder or a suffix."""
     if Path(name).stem != name:
         raise ValueError(f"want a plain name such as 'figure5_condition', got {name!r}")
     path = Path(directory or figures_dir()) / f"{name}.{'png' if isinstance(figure, Figure) else 'html'}"

@@ -53,6 +53,15 @@ def results_dir() -> Path:
     return home() / "results"
 
 
+def config_dir() -> Path:
+    return home() / "config"
+
+
+def find(path: Path) -> dict[str, Any] | None:
+    """The record at `path` under runs/, else the committed one at the same place under results/."""
+    return read_json(path) or read_json(results_dir() / path.relative_to(runs_dir()))
+
+
 def run_id(payload: dict[str, Any]) -> str:
     """Ten hex digits that name a specification: SHA-256 of its canonical JSON."""
     return hashlib.sha256(json.dumps(payload, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:10]
@@ -178,10 +187,10 @@ def mcnemar(a: Any, b: Any) -> float:
     return 1.0 if only_a + only_b == 0 else float(binomtest(only_a, only_a + only_b).pvalue)
 
 
-def choose(kind: str, name: Any, known: typing.Iterable[str]) -> str:
+def choose(kind: str, name: Any, known: typing.Iterable[Any]) -> str:
     """`name` if it is one of `known`, else one clear ValueError that lists them and guesses what was meant."""
-    names = list(known)
-    if name in names:
+    names = [str(k) for k in known]
+    if str(name) in names:
         return str(name)
     close = difflib.get_close_matches(str(name), names, n=1)
     raise ValueError(

@@ -50,9 +50,7 @@ def autoattack(
     it was misclassified already, "robust" where nothing did. Raises ValueError or TypeError on bad input.
     """
     check_numbers(norm, eps=eps, steps=steps, queries=queries, batch_size=batch_size)
-    check_images(model, images, labels)
-    if "square" in attacks and images.dim() != 4:
-        raise ValueError(f"square needs images (N, C, H, W), got {tuple(images.shape)}: name the other `attacks`")
+    check_images(model, images, labels, spatial="square" if "square" in attacks else "")
     common = {"norm": norm, "eps": eps, "batch_size": batch_size, "generator": generator}
     size = batch_size or max(len(images), 1)
 

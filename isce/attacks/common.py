@@ -44,8 +44,11 @@ def check_numbers(norm: str = "l2", **numbers: float | None) -> None:
             raise ValueError(f"{name} must be {'at least 1' if kind is int else 'finite and > 0'}, got {value}")
 
 
-def check_images(model: nn.Module, images: Tensor, labels: Tensor) -> None:
-    """TypeError or ValueError unless images (N, ...) are floats in [0, 1] and labels (N,) integers beside them."""
+def check_images(model: nn.Module, images: Tensor, labels: Tensor, spatial: str = "") -> None:
+    """TypeError or ValueError unless images (N, ...) are floats in [0, 1] and labels (N,) integers beside them.
+
+    `spatial` names what needs images (N, C, H, W).
+    """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     if not isinstance(images, Tensor) or not images.is_floating_point():
@@ -53,6 +56,8 @@ def check_images(model: nn.Module, images: Tensor, labels: Tensor) -> None:
         raise TypeError(f"images must be a float tensor in [0, 1], got {kind}: convert, e.g. images.float() / 255")
     if images.dim() < 2:
         raise ValueError(f"images must be a batch (N, ...), got shape {tuple(images.shape)}: try images[None]")
+    if spatial and images.dim() != 4:
+        raise ValueError(f"{spatial} needs images (N, C, H, W), got shape {tuple(images.shape)}")
     check_classes("labels", labels, images)
     if images.numel() and not (bool(images.isfinite().all()) and images.min() >= 0 and images.max() <= 1):
         raise ValueError(

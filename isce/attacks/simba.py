@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from isce.attacks import random
-from isce.attacks.common import Batch, check_numbers, launch
+from isce.attacks.common import Batch, check_images, check_numbers, launch
 from isce.attacks.norms import norm_of
 from isce.attacks.objectives import resolve
 
@@ -63,8 +63,7 @@ def simba(
     check_numbers(queries=queries, step_size=step_size, eps=eps, freq_dims=freq_dims)
     if basis not in ("pixel", "dct"):
         raise ValueError(f"unknown basis {basis!r}: choose 'pixel' or 'dct'")
-    if basis == "dct" and images.dim() != 4:
-        raise ValueError(f"basis 'dct' needs images (N, C, H, W), got {tuple(images.shape)}")
+    check_images(model, images, labels, spatial="basis 'dct'" if basis == "dct" else "")
     if basis == "pixel" and freq_dims is not None:
         raise ValueError("freq_dims belongs to basis='dct'")
     loss = resolve("ce", targeted)

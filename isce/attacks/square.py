@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from isce.attacks import random
-from isce.attacks.common import Batch, check_numbers, launch
+from isce.attacks.common import Batch, check_images, check_numbers, launch
 from isce.attacks.norms import norm_of, per_image, tiny
 from isce.attacks.objectives import margin
 
@@ -45,8 +45,7 @@ def square(
     (N, C, H, W): the first misclassified point, or the one of largest margin. Raises ValueError or TypeError on bad input.
     """
     check_numbers(norm, eps=eps, queries=queries, p_init=p_init)
-    if images.dim() != 4:
-        raise ValueError(f"square needs images (N, C, H, W), got {tuple(images.shape)}")
+    check_images(model, images, labels, spatial="square")
     if p_init > 1:
         raise ValueError(f"p_init is a share of the pixels, at most 1, got {p_init}")
     channels, height, width = images.shape[1:]

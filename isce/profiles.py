@@ -1,0 +1,95 @@
+"""A profile says what a replication runs and at what size: config/digits.yaml, cpu.yaml, full.yaml."""
+
+import dataclasses
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import yaml
+
+from isce import methods, paper, record
+from isce.data import DATASETS
+from isce.evaluate import Evaluation, default_levels
+from isce.train import Spec
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The keys of config/<name>.yaml, commented there. Blocks are the paper's data sets, mnist and cifar10."""
+
+    name: str
+    title: str
+    stand_in: dict[str, str]
+    epochs: dict[str, int]
+    seeds: list[int]
+    tables: list[int]
+    n: int
+    eps: dict[str, list[float]]
+    simba_steps: dict[str, list[float]]
+    simba_queries: dict[str, int]
+    train_jobs: list[str]
+    attack_jobs: list[str]
+    controls: str
+    figures: dict[str, Any]
+    checks: dict[str, Any]
+
+    @property
+    def is_stand_in(self) -> bool:
+        return any(block != dataset for block, dataset in self.stand_in.items())
+
+    @property
+    def methods(self) -> list[str]:
+        """The rows: the paper's nine, then the profile's controls."""
+        return methods.parse("all" + ("," + self.controls if self.controls else ""))
+
+    @property
+    def nets(self) -> list[tuple[str, str]]:
+        """(block, backbone) of every column of the profile's tables."""
+        return list(dict.fromkeys((c.block, c.backbone) for t in self.tables for c in paper.TABLES[t].columns))
+
+    @property
+    def trainings(self) -> list[tuple[str, str]]:
+        """(data set, backbone) to be trained; fewer than `nets` where one data set stands in for two."""
+        return list(dict.fromkeys((self.stand_in[block], backbone) for block, backbone in self.nets))
+
+    def spec(self, block: str, backbone: str, method: str, seed: int = 0, **more: Any) -> Spec:
+        dataset = self.stand_in[record.choose("block", block, self.stand_in)]
+        return Spec(dataset, backbone, method, seed=seed, epochs=self.epochs.get(dataset), **more)
+
+    def levels(self, block: str, attack: str) -> tuple[float, ...]:
+        return default_levels(attack, self.eps[block], self.simba_steps[block])
+
+    def evaluation(self, block: str, backbone: str, method: str, attack: str, seed: int = 0) -> Evaluation:
+        """Clean accuracy is that of all test images; attacks take the profile's n."""
+        spec = self.spec(block, backbone, method, seed)
+        n = DATASETS[spec.dataset].sizes[2]
+        n = n if attack == "clean" else min(self.n, n)
+        return Evaluation(spec, attack, self.levels(block, attack), n, self.simba_queries[block])
+
+    def attacks(self, block: str, backbone: str) -> list[str]:
+        """Those that the profile's tables ask for on this network."""
+        columns = [
+            c for t in self.tables for c in paper.TABLES[t].columns if (c.block, c.backbone) == (block, backbone)
+        ]
+        return list(dict.fromkeys(c.attack for c in columns))
+
+
+@lru_cache
+def load(name: str) -> Profile:
+    """The profile of config/<name>.yaml.
+
+    Raises:
+        ValueError: no such profile, or its file does not hold just the keys of `Profile`.
+    """
+    folder = record.config_dir()
+    path = folder / f"{record.choose('profile', name, sorted(p.stem for p in folder.glob('*.yaml')))}.yaml"
+    content = yaml.safe_load(path.read_text())
+    want = {f.name for f in dataclasses.fields(Profile)} - {"name"}
+    if not isinstance(content, dict) or set(content) != want:
+        wrong = sorted(want ^ set(content)) if isinstance(content, dict) else content
+        raise ValueError(f"{path.name} must hold just the keys of isce.profiles.Profile; missing or unknown: {wrong}")
+    for table in content["tables"]:
+        record.choose(f"table in {path.name}", table, paper.TABLES)
+    for job in [*content["train_jobs"], *content["attack_jobs"], *filter(None, [content["controls"]])]:
+        methods.parse(job)
+    return Profile(name=name, **content)

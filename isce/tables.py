@@ -1,0 +1,161 @@
+"""Records -> the paper's tables, ours beside the paper's; nothing here is computed but means and intervals of records."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from isce import paper, record
+from isce.data import DATASETS
+from isce.evaluate import Evaluation, load_or_evaluate
+from isce.evaluate import label as attack_label
+from isce.methods import get
+from isce.profiles import Profile, load
+
+NO_RECORD = "not run"
+
+
+def measure(evaluations: Sequence[Evaluation], level: int = 0) -> dict[str, Any] | None:
+    """One cell: the accuracy in % over an attack's records of several seeds, or None where one is missing.
+
+    One seed: its Wilson 95 % interval over images. Several: their mean and, as `std`, their standard deviation.
+    """
+    found = [record.find(e.path) for e in evaluations]
+    records = [r for r in found if r is not None]
+    if len(records) < len(evaluations) or not records:
+        return None
+    results = [r["results"][level] for r in records]
+    values = [r["accuracy"] for r in results]
+    mean, n = sum(values) / len(values), records[0]["n"]
+    std = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1)) if len(values) > 1 else math.nan
+    low, high = results[0]["interval"] if len(values) == 1 else (math.nan, math.nan)
+    return {
+        "accuracy": mean,
+        "low": low,
+        "high": high,
+        "std": std,
+        "n": n,
+        "seeds": len(values),
+        "level": results[0]["level"],
+        "median": (records[0].get("minimal") or {}).get("median"),
+        "commit": records[0]["provenance"]["commit"][:10],
+    }
+
+
+def cells(number: int, profile: Profile, methods: Sequence[str] | None = None) -> pd.DataFrame:
+    """A table's cells in long form: method, block, backbone, attack, level, accuracy, low, high, std, n, seeds, paper.
+
+    Args:
+        number: 1..7. profile: whose records to look for. methods: the rows; the profile's by default.
+
+    Raises:
+        ValueError: no such table.
+    """
+    table = paper.TABLES[int(record.choose("table", number, paper.TABLES))]
+    rows = []
+    for method in methods if methods is not None else profile.methods:
+        for column in table.columns:
+            at = column.eps_index or 0
+            wanted = [
+                profile.evaluation(column.block, column.backbone, method, column.attack, seed) for seed in profile.seeds
+            ]
+            stated = table.value(method, column.key) if method in table.rows else ""
+            cell = {"level": wanted[0].levels[at], "accuracy": math.nan} | (measure(wanted, at) or {})
+            where = {"method": method, "block": column.block, "backbone": column.backbone, "attack": column.attack}
+            rows.append({**where, "column": column.key, **cell, "paper": stated})
+    return pd.DataFrame(rows)
+
+
+def compute(number: int, profile: Profile, methods: Sequence[str], device: str = "auto", progress: bool = True) -> None:
+    """Make the records that a table lacks: train and attack what is found neither in runs/ nor in results/."""
+    for method in methods:
+        for column in paper.TABLES[number].columns:
+            for seed in profile.seeds:
+                wanted = profile.evaluation(column.block, column.backbone, method, column.attack, seed)
+                if record.find(wanted.path) is None:
+                    load_or_evaluate(wanted, device, progress)
+
+
+def text(cell: Any) -> str:
+    """`43.5 [40.5, 46.6]` for one seed, `43.5 ± 1.2` for several, NO_RECORD for none."""
+    if not math.isfinite(cell["accuracy"]):
+        return NO_RECORD
+    if cell["seeds"] > 1:
+        return f"{cell['accuracy']:.1f} ± {cell['std']:.1f}"
+    return f"{cell['accuracy']:.1f} [{cell['low']:.1f}, {cell['high']:.1f}]"
+
+
+def layout(number: int, profile: Profile, long: pd.DataFrame, show: Callable[[Any], str] = text) -> pd.DataFrame:
+    """The paper's layout: a row per method, columns (data set and network, level, attack); cells as text."""
+    names = {}
+    for _, cell in long.drop_duplicates("column").iterrows():
+        dataset = profile.stand_in[cell["block"]]
+        stand_in = f" for {DATASETS[cell['block']].label}" if dataset != cell["block"] else ""
+        what = "step" if cell["attack"] == "simba" else "ε"
+        level = "" if cell["attack"] == "clean" else f"{what} = {cell['level']:g}"
+        names[cell["column"]] = (f"{DATASETS[dataset].label}{stand_in}", level, attack_label(cell["attack"]))
+    wide = long.assign(cell=[show(c) for _, c in long.iterrows()]).pivot(
+        index="method", columns="column", values="cell"
+    )
+    wide = wide.loc[list(dict.fromkeys(long["method"])), list(names)]
+    wide.columns = pd.MultiIndex.from_tuples(list(names.values()))
+    wide.index = pd.Index([get(m).label for m in wide.index], name="method")
+    return wide
+
+
+def stated(number: int) -> pd.DataFrame:
+    """What the paper's table holds as far as it could be recovered; the rest says so."""
+    table = paper.TABLES[number]
+    rows = {get(m).label: [table.value(m, c.key) for c in table.columns] for m in table.rows}
+    columns = [
+        (DATASETS[c.block].label, "" if c.eps_index is None else f"ε{c.eps_index + 1}", c.label) for c in table.columns
+    ]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=pd.MultiIndex.from_tuples(columns))
+
+
+def caption(number: int, profile: Profile, long: pd.DataFrame) -> str:
+    """What a reader must know beside the numbers: the data, n, seeds, levels' origin, commits."""
+    done = long.dropna(subset=["accuracy"])
+    stand_in = (
+        f" **Stand-in data: {profile.title}. These are not the paper's data sets.**" if profile.is_stand_in else ""
+    )
+    seeds = f"{len(profile.seeds)} seed{'s' if len(profile.seeds) > 1 else ''}"
+    n = sorted({int(v) for v in done.loc[done["attack"] != "clean", "n"]}) if len(done) else []
+    commits = ", ".join(sorted({str(c) for c in done["commit"]})) if len(done) else "none"
+    return (
+        f"**Table {number}.** {paper.TABLES[number].title}{stand_in} Accuracy in %, attacked on n = "
+        f"{' or '.join(map(str, n)) or 'no'} test images, {seeds}; in brackets the Wilson 95 % interval"
+        f"{', ± the standard deviation over seeds' if len(profile.seeds) > 1 else ''}. "
+        f"The levels are ours: the paper's could not be recovered. Records of commit {commits}."
+    )
+
+
+def styled(wide: pd.DataFrame) -> Styler:
+    """A table of `layout` for a notebook: the first row of a data set's columns apart, what has no record greyed."""
+    lines = [
+        {"selector": "th.col_heading", "props": "text-align: center"},
+        {"selector": "td", "props": "text-align: right"},
+    ]
+    style = wide.style.map(lambda v: "color: #999" if v == NO_RECORD else "").set_table_styles(lines)
+    return style.apply_index(lambda names: ["font-weight: bold" if n == "I-SCE" else "" for n in names], axis=0)
+
+
+def publish(name: str) -> list[str]:
+    """Copy the records of a profile's tables from runs/ to results/: small JSON, no images, no weights. -> their paths."""
+    profile, wanted = load(name), []
+    for number in profile.tables:
+        for column in paper.TABLES[number].columns:
+            for method in profile.methods:
+                for seed in profile.seeds:
+                    evaluation = profile.evaluation(column.block, column.backbone, method, column.attack, seed)
+                    wanted += [evaluation.path, evaluation.spec.trained().folder / "result.json"]
+    copied = []
+    for path in dict.fromkeys(wanted):
+        content = record.read_json(path)
+        if content is not None:
+            target = record.results_dir() / path.relative_to(record.runs_dir())
+            record.write_json(target, content)
+            copied.append(str(target.relative_to(record.results_dir())))
+    return copied

@@ -1,0 +1,164 @@
+"""Wrong use ends in one clear line."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+from torch import nn
+
+from isce import attacks
+
+X = torch.rand(4, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+Y = torch.tensor([0, 1, 2, 3])
+
+
+class Fixed(nn.Module):
+    """Always returns `output(n)`."""
+
+    def __init__(self, output):
+        super().__init__()
+        self.output = output
+
+    def forward(self, x):
+        return self.output(len(x)) + 0 * x.sum()
+
+
+def model(classes=4):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Flatten(), nn.Linear(36, classes))
+
+
+CALLS = {
+    "fgsm": lambda m=None, x=X, y=Y, **k: attacks.fgsm(m or model(), x, y, **{"eps": 0.1, **k}),
+    "pgd": lambda m=None, x=X, y=Y, **k: attacks.pgd(m or model(), x, y, **{"eps": 0.1, "steps": 2, **k}),
+    "apgd": lambda m=None, x=X, y=Y, **k: attacks.apgd(m or model(), x, y, **{"eps": 0.1, "steps": 2, **k}),
+    "apgd_targeted": lambda m=None, x=X, y=Y, **k: attacks.apgd_targeted(m or model(), x, y, **{"eps": 0.1, "steps": 2, **k}),
+    "deepfool": lambda m=None, x=X, y=Y, **k: attacks.deepfool(m or model(), x, y, **{"steps": 2, **k}),
+    "fab": lambda m=None, x=X, y=Y, **k: attacks.fab(m or model(), x, y, **{"steps": 2, **k}),
+    "simba": lambda m=None, x=X, y=Y, **k: attacks.simba(m or model(), x, y, **{"queries": 5, **k}),
+    "square": lambda m=None, x=X, y=Y, **k: attacks.square(m or model(), x, y, **{"eps": 0.1, "queries": 5, **k}),
+    "autoattack": lambda m=None, x=X, y=Y, **k: attacks.autoattack(m or model(), x, y, **{"eps": 0.1, "steps": 2, "queries": 2, **k}),
+}  # fmt: skip
+every = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+
+
+@every
+@pytest.mark.parametrize(
+    ("given", "error", "says"),
+    [
+        ({"x": X * 255}, ValueError, "in \\[0, 1\\]"),
+        ({"x": X - 0.5}, ValueError, "in \\[0, 1\\]"),
+        ({"x": X * float("nan")}, ValueError, "finite"),
+        ({"x": (X * 255).byte()}, TypeError, "images.float\\(\\) / 255"),
+        ({"x": X.numpy()}, TypeError, "float tensor"),
+        ({"x": X.flatten()[:4]}, ValueError, "batch"),
+        ({"y": Y[:3]}, ValueError, "one per image"),
+        ({"y": Y.float()}, TypeError, "integer tensor"),
+        ({"y": [0, 1, 2, 3]}, TypeError, "integer tensor"),
+        ({"y": Y + 1}, ValueError, "0 .. 3"),
+        ({"y": Y - 1}, ValueError, "0 .. 3"),
+        ({"m": lambda x: x}, TypeError, "nn.Module"),
+        ({"m": nn.Identity()}, ValueError, "shape \\(4, K\\)"),
+        ({"m": Fixed(lambda n: torch.zeros(n))}, ValueError, "shape"),
+        ({"m": Fixed(lambda n: torch.zeros(n, 1))}, ValueError, "one class"),
+        ({"m": Fixed(lambda n: torch.full((n, 4), float("nan")))}, ValueError, "NaN or infinite logits"),
+        ({"m": Fixed(lambda n: torch.full((n, 4), float("inf")))}, ValueError, "NaN or infinite logits"),
+        ({"batch_size": 0}, ValueError, "batch_size"),
+        ({"batch_size": 2.0}, TypeError, "batch_size"),
+    ],
+)
+def test_common_errors(call, given, error, says):
+    with pytest.raises(error, match=says) as caught:
+        call(**given)
+    assert "\n" not in str(caught.value)
+
+
+@every
+def test_probabilities_are_reported(call):
+    with pytest.warns(UserWarning, match="probabilities"):
+        call(nn.Sequential(model(), nn.Softmax(1)))
+
+
+@every
+def test_norms_and_names(call, request):
+    name = request.node.callspec.id
+    if name != "simba":
+        with pytest.raises(ValueError, match="unknown norm 'l1': choose"):
+            call(norm="l1")
+    if name in ("fgsm", "pgd", "apgd", "apgd_targeted"):
+        with pytest.raises(ValueError, match="unknown objective"):
+            call(objective="cw2")
+    for option in ("steps", "queries", "restarts", "n_targets", "num_classes"):
+        if option in {"fgsm": (), "pgd": ("steps", "restarts"), "apgd": ("steps", "restarts"), "simba": ("queries",),
+                      "apgd_targeted": ("steps", "restarts", "n_targets"), "deepfool": ("steps", "num_classes"),
+                      "fab": ("steps", "restarts", "n_targets"), "square": ("queries",),
+                      "autoattack": ("steps", "queries")}[name]:  # fmt: skip
+            for value, error in ((0, ValueError), (-3, ValueError), (1.5, TypeError), (True, TypeError)):
+                with pytest.raises(error, match=option):
+                    call(**{option: value})
+
+
+@pytest.mark.parametrize("eps", [0, -1.0, float("nan"), float("inf"), "0.1", True])
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "apgd", "apgd_targeted", "square", "fab", "simba", "autoattack"])
+def test_eps(name, eps):
+    with pytest.raises((ValueError, TypeError), match="eps"):
+        CALLS[name](eps=eps)
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "apgd", "simba"])
+def test_targets(name):
+    call = CALLS[name]
+    with pytest.raises(ValueError, match="targets equal the label"):
+        call(targeted=True, targets=torch.tensor([1, 1, 0, 0]))
+    with pytest.raises(ValueError, match="targeted=True"):
+        call(targets=(Y + 1) % 4)
+    with pytest.raises(ValueError, match="0 .. 3"):
+        call(targeted=True, targets=Y + 1)
+    with pytest.raises(TypeError, match="targets must be an integer tensor"):
+        call(targeted=True, targets=Y / 2)
+    with pytest.raises(ValueError, match="one per image"):
+        call(targeted=True, targets=Y[:2])
+    assert call(targeted=True).shape == X.shape
+
+
+def test_single_attacks():
+    with pytest.raises(ValueError, match="unknown basis"):
+        CALLS["simba"](basis="wavelet")
+    with pytest.raises(ValueError, match="freq_dims"):
+        CALLS["simba"](freq_dims=3)
+    flat = nn.Linear(36, 4), X.flatten(1)
+    for call in (lambda: CALLS["simba"](*flat, basis="dct"), lambda: CALLS["square"](*flat), lambda: CALLS["autoattack"](*flat)):
+        with pytest.raises(ValueError, match=r"\(N, C, H, W\)"):
+            call()
+    with pytest.raises(ValueError, match="overshoot"):
+        CALLS["deepfool"](overshoot=-0.1)
+    with pytest.raises(ValueError, match="num_classes"):
+        CALLS["deepfool"](num_classes=1)
+    with pytest.raises(ValueError, match="beta"):
+        CALLS["fab"](beta=1.0)
+    with pytest.raises(ValueError, match="p_init"):
+        CALLS["square"](p_init=1.5)
+    with pytest.raises(ValueError, match="unknown attack"):
+        CALLS["autoattack"](attacks=("apgd-cw",))
+    with pytest.raises(ValueError, match="no gradient"):
+        CALLS["pgd"](Fixed(lambda n: torch.eye(4)[:n]).requires_grad_(False), batch_size=4) if False else CALLS["pgd"](Detached())
+
+
+class Detached(nn.Module):
+    def forward(self, x):
+        return torch.eye(4)[: len(x)] * 5
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_few_classes(classes):
+    y = model(classes)(X).argmax(1)
+    for name, call in CALLS.items():
+        if name != "apgd_targeted":
+            assert call(model(classes), X, y).shape == X.shape
+    out = attacks.autoattack(model(classes), X, y, eps=3.0, steps=10, queries=20)
+    assert (model(classes)(out).argmax(1) != y).all()
+    with pytest.raises(ValueError, match="use 'margin'"):
+        CALLS["apgd_targeted"](model(classes), X, y)
+    with pytest.raises(ValueError, match="use objective='margin'") if classes == 2 else nullcontext():
+        CALLS["apgd"](model(classes), X, y, objective="dlr")

@@ -1,0 +1,127 @@
+"""What holds for every attack, on a small network with batch norm and dropout left in training mode."""
+
+import copy
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from isce import attacks
+from isce.attacks.norms import norm_of
+
+EPS = {"l2": 0.8, "linf": 0.06}
+ATTACKS = {
+    **{f"fgsm-{n}": partial(attacks.fgsm, eps=e, norm=n) for n, e in EPS.items()},
+    **{f"pgd-{n}": partial(attacks.pgd, eps=e, norm=n, steps=5, restarts=2) for n, e in EPS.items()},
+    **{f"pgd-targeted-{n}": partial(attacks.pgd, eps=e, norm=n, steps=5, targeted=True) for n, e in EPS.items()},
+    **{f"apgd-{n}": partial(attacks.apgd, eps=e, norm=n, steps=8, objective="dlr") for n, e in EPS.items()},
+    **{f"apgd-t-{n}": partial(attacks.apgd_targeted, eps=e, norm=n, steps=6) for n, e in EPS.items()},
+    **{f"deepfool-{n}": partial(attacks.deepfool, norm=n) for n in EPS},
+    **{f"fab-{n}": partial(attacks.fab, norm=n, steps=5, n_targets=2, restarts=2) for n in EPS},
+    **{f"fab-eps-{n}": partial(attacks.fab, norm=n, steps=5, n_targets=2, eps=e) for n, e in EPS.items()},
+    **{f"square-{n}": partial(attacks.square, eps=e, norm=n, queries=30) for n, e in EPS.items()},
+    "simba-pixel": partial(attacks.simba, queries=60),
+    "simba-eps": partial(attacks.simba, queries=60, eps=EPS["l2"]),
+    "simba-targeted": partial(attacks.simba, queries=60, targeted=True),
+    "simba-dct": partial(attacks.simba, queries=60, basis="dct", freq_dims=3),
+    "autoattack-l2": partial(attacks.autoattack, eps=EPS["l2"], steps=5, queries=10),
+    "autoattack-linf": partial(attacks.autoattack, eps=EPS["linf"], norm="linf", steps=5, queries=10),
+}
+BOUNDED = {name: f for name, f in ATTACKS.items() if f.keywords.get("eps")}
+
+
+@pytest.fixture(scope="module")
+def net():
+    """(model in a mixed mode, 10 images, labels of which 0 and 7 are wrong); float64, so that rounding decides nothing."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(
+            nn.Conv2d(2, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.5), nn.Flatten(),
+            nn.Linear(8 * 16, 6),
+        ).double()  # fmt: skip
+        model(torch.rand(64, 2, 8, 8).double())  # running statistics worth protecting
+        images = torch.rand(10, 2, 8, 8).double()
+    labels = model.eval()(images).argmax(1)
+    labels[[0, 7]] = (labels[[0, 7]] + 1) % 6
+    model.train()
+    model[1].eval()
+    return model, images, labels
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_contract(net, name):
+    model, x, y = net
+    attack = ATTACKS[name]
+    state, x_before = copy.deepcopy(model.state_dict()), x.clone()
+    modes = [m.training for m in model.modules()]
+    with torch.no_grad():  # a caller's no_grad makes no difference
+        out = attack(model, x, y)
+    assert out.shape == x.shape
+    assert out.dtype == x.dtype
+    assert not out.requires_grad
+    assert 0 <= out.min() and out.max() <= 1  # noqa: PT018
+    assert torch.equal(out[[0, 7]], x[[0, 7]]), "misclassified images are returned unchanged"
+    assert torch.equal(x, x_before), "the caller's images are not written to"
+    assert (out != x).any(), "the attack does something"
+    assert modes == [m.training for m in model.modules()]
+    assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+    model_eval = copy.deepcopy(model).eval()
+    assert (model_eval(out).argmax(1) == y).sum() < 8 or "targeted" in name or "simba" in name or "square" in name
+
+    assert torch.equal(attack(model, x, y), out), "the same seed gives the same answer"
+    for size in (1, 3):
+        torch.testing.assert_close(attack(model, x, y, batch_size=size), out, rtol=0, atol=1e-9)
+    part = torch.tensor([6, 2, 9])
+    torch.testing.assert_close(attack(model, x[part], y[part]), out[part], rtol=0, atol=1e-9)
+    single = attack(copy.deepcopy(model).float(), x.float(), y)
+    assert single.dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+def test_stays_in_the_ball(net, name):
+    model, x, y = net
+    attack = BOUNDED[name]
+    eps, norm = attack.keywords["eps"], attack.keywords.get("norm", "l2")
+    for dtype in (torch.float32, torch.float64):
+        out = attack(copy.deepcopy(model).to(dtype), x.to(dtype), y)
+        assert norm_of(out - x.to(dtype), norm).max() <= eps + 1e-6
+
+
+@pytest.mark.parametrize("name", [n for n in ATTACKS if not n.startswith(("fgsm", "deepfool", "pgd-targeted"))])
+def test_another_seed_gives_another_answer(net, name):
+    if name.startswith(("fab", "autoattack")):
+        pytest.skip("these hardly use their randomness here")
+    model, x, y = net
+    a, b = (ATTACKS[name](model, x, y, generator=torch.Generator().manual_seed(s)) for s in (0, 1))
+    assert (a != b).any()
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_empty_batch(net, name):
+    model, x, y = net
+    assert ATTACKS[name](model, x[:0], y[:0]).shape == x[:0].shape
+
+
+def test_restarts_only_help(net):
+    model, x, y = net
+    right = [int((copy.deepcopy(model).eval()(
+        attacks.pgd(model, x, y, eps=0.25, steps=3, restarts=r)).argmax(1) == y).sum()) for r in (1, 10)]  # fmt: skip
+    assert right[1] <= right[0]
+
+
+def test_inference_mode_of_the_caller(net):
+    model, x, y = net
+    with torch.inference_mode():
+        out = attacks.pgd(model, x * 1, y, eps=0.8, steps=5)
+    assert torch.equal(out, attacks.pgd(model, x, y, eps=0.8, steps=5))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", ATTACKS)
+def test_the_same_on_a_gpu(net, name):
+    model, x, y = net
+    out = ATTACKS[name](copy.deepcopy(model).cuda(), x.cuda(), y.cuda())
+    assert out.is_cuda
+    torch.testing.assert_close(out.cpu(), ATTACKS[name](model, x, y), rtol=0, atol=1e-5)

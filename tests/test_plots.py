@@ -1,0 +1,198 @@
+import base64
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+from matplotlib.figure import Figure
+from mpl_toolkits.mplot3d.art3d import Path3DCollection
+
+from isce import plots
+from isce.methods import CONTROLS, METHODS
+from isce.record import wilson
+
+RNG = np.random.default_rng(0)
+S, M = np.linspace(1, 2, 4), np.linspace(0.02, 0.1, 3)
+LABELS = np.arange(20) % 10
+
+
+def region() -> dict[str, object]:
+    """Two classes split at x = 0; of four points, one clean and two adversarial lie on the wrong side."""
+    grid = np.repeat([[0, 0, 1, 1]], 3, axis=0)
+    clean = np.array([[-0.9, 0], [-0.5, 0.2], [0.9, 0], [-0.8, 0.1]])
+    adversarial = np.array([[-0.9, 0], [0.5, 0.2], [0.9, 0], [-0.8, 0.1]])
+    return {"title": "SCE", "clean": clean, "adversarial": adversarial, "labels": np.array([0, 0, 1, 1]), "decision": grid,
+            "extent": (-1, 1, -1, 1)}  # fmt: skip
+
+
+def surfaces(n: int) -> list[dict[str, object]]:
+    return [{"title": f"panel {k}", "s": S, "m": M, "accuracy": RNG.uniform(0, 100, (4, 3))} for k in range(n)]
+
+
+def embedded(*methods: str) -> list[dict[str, object]]:
+    return [{"method": name, "points": RNG.standard_normal((20, 3)), "labels": LABELS} for name in methods]
+
+
+def regression() -> list[dict[str, object]]:
+    p, x = np.linspace(0.01, 0.99, 50), np.linspace(-2, 2, 25)
+    line = {"x": p, "loss": -np.log(p), "gradient": -1 / p, "target": 1.0, "title": "line"}
+    angle = np.linspace(0, 6.28, 60)
+    circle = {
+        "angle": angle,
+        "loss": np.cos(angle),
+        "gradient": -np.sin(angle),
+        "centers": [3.14, 0.0],
+        "title": "circle",
+    }
+    plane = {
+        "x": x,
+        "y": x,
+        "loss": x[:, None] + x,
+        "gradient": np.ones((25, 25, 2)),
+        "optimum": (0.7, -0.7),
+        "title": "f",
+    }
+    return [line, line, circle, plane]
+
+
+def titles(figure: Figure) -> list[str]:
+    return [title for ax in figure.axes for title in [ax.get_title(loc="left") or ax.get_title()] if title]
+
+
+def test_inference_region_shows_the_points_and_counts_those_outside() -> None:
+    figure = plots.inference_region([region(), region()])
+    assert len(figure.axes) == 2
+    grey, orange = figure.axes[0].collections[-2:]
+    np.testing.assert_array_equal(grey.get_offsets(), region()["clean"])
+    np.testing.assert_array_equal(orange.get_offsets(), region()["adversarial"])
+    assert titles(figure)[0] == "SCE\noutside their region: clean 25 %, adversarial 50 %"
+
+
+def test_label_regression_draws_the_four_panels_as_given() -> None:
+    panels = regression()
+    figure = plots.label_regression(*panels)
+    assert titles(figure) == ["(a) line", "(b) line", "(c) circle", "(d) f"]
+    np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), panels[0]["loss"])
+    np.testing.assert_array_equal(figure.axes[2].collections[0].get_array(), panels[2]["loss"])
+
+
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_ablation_surface_names_its_best_setting(n: int) -> None:
+    panels = surfaces(n)
+    figure = plots.ablation_surface(panels)
+    assert len(figure.axes) == n + 1  # and the colour bar
+    accuracy = np.asarray(panels[0]["accuracy"])
+    i, j = np.unravel_index(accuracy.argmax(), accuracy.shape)
+    assert f"best {accuracy.max():.1f} % at s = {S[i]:.3g}, m = {M[j]:.3g}" in titles(figure)[0]
+    turning = plots.ablation_surface_plotly(panels)
+    assert len(turning.data) == n
+    np.testing.assert_array_equal(turning.data[0].z, accuracy)
+    np.testing.assert_array_equal(turning.data[0].y, S)  # rows of z run along y
+
+
+def test_condition_surface_draws_zero_where_z_changes_sign() -> None:
+    z = (S[:, None] - 1.5) * np.ones(3)
+    flat = plots.condition_surface(S, M, z).axes[1]
+    assert "50.0 %" in flat.get_title(loc="left")
+    assert len(flat.collections) == 2
+    assert len(plots.condition_surface(S, M, z + 5).axes[1].collections) == 1
+    turning = plots.condition_surface_plotly(S, M, z)
+    np.testing.assert_array_equal(turning.data[0].z, z)
+    assert not np.any(turning.data[1].z)
+
+
+def test_embedding_has_a_panel_per_method_and_one_colour_per_class() -> None:
+    panels = embedded("sce", "isce", "label_smoothing", "at")
+    figure = plots.embedding(panels)
+    assert titles(figure) == ["SCE", "I-SCE", "Label smoothing", "AT"]
+    (cloud,) = figure.axes[1].collections
+    assert isinstance(cloud, Path3DCollection)
+    np.testing.assert_array_equal(np.stack(cloud._offsets3d, 1), panels[1]["points"])  # type: ignore[attr-defined]
+    spans = {round(float(np.ptp(getattr(figure.axes[0], f"get_{axis}lim")())), 9) for axis in "xyz"}
+    assert len(spans) == 1
+    assert len({tuple(color) for color in np.asarray(cloud.get_facecolor())}) == 10
+
+
+def test_embedding_menu_shows_one_method_at_a_time() -> None:
+    figure = plots.embedding_plotly(embedded("sce", "isce"))
+    first, second = figure.layout.updatemenus[0].buttons
+    assert (first.label, second.label) == ("SCE", "I-SCE")
+    assert [trace.visible for trace in figure.data] == list(first.args[0]["visible"])
+    assert sum(first.args[0]["visible"]) == sum(second.args[0]["visible"]) == 10
+    assert not any(a and b for a, b in zip(first.args[0]["visible"], second.args[0]["visible"], strict=True))
+
+
+@pytest.mark.parametrize("plot", [plots.accuracy_curve, plots.query_curve])
+def test_accuracy_against_budget_with_its_wilson_band(plot: Callable[..., Figure]) -> None:
+    ax = plot(
+        [0.0, 1.0, 2.0], {"isce": [90, 50, 0], "norm_only": [90, 40, 0], "mine": [80, 40, 0]}, 100, levels=[1.0]
+    ).axes[0]
+    assert [line.get_label() for line in ax.lines[:3]] == ["I-SCE", "Normalisation only", "mine"]
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [90, 50, 0])
+    edges = ax.collections[0].get_paths()[0].vertices[:, 1]
+    for end in wilson(50, 100):
+        assert np.isclose(edges, end).any()
+    assert len({line.get_color() for line in ax.lines[:3]}) == 3
+
+
+def test_norm_distribution_is_robust_accuracy() -> None:
+    ax = plots.norm_distribution({"sce": [0.0, 1.0, 2.0, np.inf]}, 4.0).axes[0]
+    x, y = np.asarray(ax.lines[0].get_xdata()), np.asarray(ax.lines[0].get_ydata())
+    assert [float(y[x == at][0]) for at in (0.0, 0.5, 1.0, 3.0)] == [75.0, 75.0, 50.0, 25.0]
+
+
+def test_curves() -> None:
+    ax = plots.curves([0, 1], {"a": [1, 2], "b": [3, 4]}, "x", "y", marks={"here": (0.5, 2.0)}, zero=True).axes[0]
+    np.testing.assert_array_equal(ax.lines[1].get_ydata(), [3, 4])
+    assert [text.get_text() for text in ax.texts] == ["here"]
+
+
+def test_every_method_has_its_own_colour_and_name() -> None:
+    assert plots.METHOD_COLORS.keys() == METHODS.keys() | CONTROLS.keys()
+    assert len(set(plots.METHOD_COLORS.values())) == len(plots.METHOD_COLORS)
+    assert plots.label("isce") == "I-SCE"
+    assert plots.label("APGD-DLR") == "APGD-DLR"
+
+
+def test_matplotlib_is_left_as_it_was() -> None:
+    before = dict(matplotlib.rcParams)
+    plots.accuracy_curve([0, 1], {"sce": [1, 0]}, 1)
+    assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: plots.inference_region([]), "1 to 99 panels, got 0"),
+        (lambda: plots.inference_region([{**region(), "labels": [0, 1]}]), r"labels must have shape \(4\), got \(2,\)"),
+        (lambda: plots.label_regression(*[{**p, "loss": [1.0]} for p in regression()]), r"loss must have shape \(50\)"),
+        (lambda: plots.ablation_surface(surfaces(5)), "1 to 4 panels"),
+        (lambda: plots.condition_surface(S, M, np.zeros((3, 4))), r"z must have shape \(4, 3\), got \(3, 4\)"),
+        (lambda: plots.embedding([{"method": "sce", "points": np.zeros((5, 2)), "labels": LABELS[:5]}]), r"\(any, 3\)"),
+        (lambda: plots.accuracy_curve([0, 1], {"sce": [1, 2, 3]}, 5), r"counts of sce must have shape \(2\)"),
+        (lambda: plots.accuracy_curve([0], {"sce": [6]}, 5), "correct <= n"),
+        (lambda: plots.norm_distribution({"sce": [np.nan]}, 1.0), "must not be NaN"),
+        (lambda: plots.norm_distribution({"sce": [1.0]}, 0.0), "max_norm > 0"),
+        (lambda: plots.norm_distribution({"a": [1.0], "b": [1.0, 2.0]}, 1.0), "norms of b"),
+        (lambda: plots.curves([0, 1], {"a": [1]}, "x", "y"), r"a must have shape \(2\)"),
+        (lambda: plots.save(Figure(), "../out"), "plain name"),
+        (lambda: plots.save(Figure(), "figure.png"), "plain name"),
+    ],
+)
+def test_wrong_use_is_one_clear_line(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        call()
+    assert "\n" not in str(error.value)
+
+
+def test_save_writes_png_or_html_the_same_each_time(tmp_path: Path) -> None:
+    for build, suffix in ((lambda: plots.condition_surface(S, M, np.ones((4, 3))), "png"), (go.Figure, "html")):
+        path = plots.save(build(), "figure5", tmp_path)
+        first = path.read_bytes()
+        assert path == tmp_path / f"figure5.{suffix}"
+        assert plots.save(build(), "figure5", tmp_path).read_bytes() == first
+    assert (tmp_path / "figure5.png").read_bytes().startswith(base64.b64decode("iVBORw0KGgo="))
+    assert (tmp_path / "figure5.html").stat().st_size < 100_000
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["figure5.html", "figure5.png"]
