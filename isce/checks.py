@@ -10,20 +10,16 @@ Sources: C is Carlini et al., On Evaluating Adversarial Robustness, https://arxi
 A is AutoAttack's flags (Croce & Hein 2020, https://arxiv.org/abs/2003.01690, autoattack/checks.py); the rest is ours.
 """
 
-import dataclasses
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from scipy.stats import binomtest
 from torch import Tensor, nn
 
-from isce import attacks, data, evaluate, methods, record, train
+from isce import attacks, evaluate
 from isce.attacks import random
 from isce.attacks.common import check_images, check_numbers, differentiable, held
 from isce.attacks.norms import norm_of, per_image, project, random_in_ball
@@ -347,3 +343,39 @@ class Masked(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.model(images if self.before is None else self.before(images))
         return logits if self.after is None else self.after(logits)
+
+
+def saturated(model: nn.Module, scale: float = 1e4) -> Masked:
+    """Logits so large that float32 cross-entropy is exactly 0."""
+    return Masked(model, None, lambda logits: scale * logits)
+
+
+def quantised(model: nn.Module, levels: int = 9) -> Masked:
+    """Pixels rounded to `levels` values: the gradient is zero everywhere (thermometer coding and the like)."""
+    return Masked(model, lambda x: (x * (levels - 1)).round() / (levels - 1))
+
+
+def randomised(model: nn.Module, std: float = 0.1) -> Masked:
+    """Fresh Gaussian noise on the pixels in every pass."""
+    return Masked(model, lambda x: x + std * torch.randn_like(x))
+
+
+def shattered(model: nn.Module, slope: float = 20.0, period: float = 1 / 255) -> Masked:
+    """A ripple on the pixels, tiny in height and steep: gradients are right on the grid of 8-bit images, and nowhere else."""
+    k = 2 * torch.pi / period
+    return Masked(model, lambda x: x + slope / k * (k * x).sin())
+
+
+def softmaxed(model: nn.Module) -> Masked:
+    """Probabilities in the place of logits."""
+    return Masked(model, None, lambda logits: logits.softmax(1))
+
+
+def coupled(model: nn.Module) -> Masked:
+    """Outputs relative to the batch's mean, as with batch statistics at inference."""
+    return Masked(model, None, lambda logits: logits - 0.5 * logits.mean(0))
+
+
+MASKS: dict[str, Callable[[nn.Module], Masked]] = {
+    f.__name__: f for f in (saturated, quantised, randomised, shattered, softmaxed, coupled)
+}

@@ -320,8 +320,19 @@ def load_or_evaluate(evaluation: Evaluation, device: str = "auto", progress: boo
                 "weights_sha256": _weights(spec),
                 "provenance": record.provenance(place, DATASETS[spec.dataset].sha256, seconds, len(split)),
             }
+            if evaluation.attack == "clean":
+                done["outputs"] = output_means(model, split)
             record.write_json(evaluation.path, done)
     return done
+
+
+@torch.no_grad()
+def output_means(model: nn.Module, split: Split) -> dict[str, float]:
+    r"""Means over images of $f_y$ and of $\sum_{j \ne y} e^{f_j}$ (appendix A.2 says about 0.97 and 8), f the outputs."""
+    f = torch.cat([model(data.to_float(x)) for x in split.images.split(500)]).double()
+    own = f.gather(1, split.labels.unsqueeze(1))
+    others = (f.logsumexp(1) + torch.log1p(-f.softmax(1).gather(1, split.labels.unsqueeze(1))[:, 0])).exp()
+    return {"label_output": float(own.mean()), "others_exp_sum": float(others.clamp_max(1e300).mean())}
 
 
 def load_rows(evaluation: Evaluation) -> pd.DataFrame:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import nbformat
 import pandas as pd
 from pandas.io.formats.style import Styler
 
@@ -15,6 +16,14 @@ from isce.methods import get
 from isce.profiles import Profile, load
 
 NO_RECORD = "not run"
+FIGURES = [
+    "figure1_inference_region",
+    "figure2_label_regression",
+    "figure3_ablation",
+    "figure4_embedding",
+    "figure5_condition",
+    "gradient_masking",
+]
 
 
 def measure(evaluations: Sequence[Evaluation], level: int = 0) -> dict[str, Any] | None:
@@ -140,6 +149,38 @@ def styled(wide: pd.DataFrame) -> Styler:
     ]
     style = wide.style.map(lambda v: "color: #999" if v == NO_RECORD else "").set_table_styles(lines)
     return style.apply_index(lambda names: ["font-weight: bold" if n == "I-SCE" else "" for n in names], axis=0)
+
+
+def sources(profile: Profile) -> pd.DataFrame:
+    """Where the numbers of a profile's tables come from: a row per training record."""
+    rows = []
+    for dataset, backbone in profile.trainings:
+        block = next(b for b, d in profile.stand_in.items() if d == dataset)
+        for method in profile.methods:
+            for seed in profile.seeds:
+                spec = profile.spec(block, backbone, method, seed).trained()
+                done = record.find(spec.folder / "result.json")
+                if done is not None and spec.method == method:
+                    source = done["provenance"]
+                    where = {"run": done["run_id"], "test accuracy, %": round(done["metrics"]["test_accuracy"], 2)}
+                    keys = ("seconds", "device_name", "commit", "dirty", "precision", "finished")
+                    rows.append(where | {key: source[key] for key in keys} | {"torch": source["packages"]["torch"]})
+    return pd.DataFrame(rows)
+
+
+def show_figures(profile: Profile, name: str) -> None:
+    """Display the pictures of a figure's notebook as the pipeline ran it, or say that it has not been run."""
+    from IPython.display import Markdown, display
+
+    path = record.runs_dir() / profile.name / f"{name}.ipynb"
+    display(Markdown(f"### {name.replace('_', ' ').capitalize()}"))
+    if not path.is_file():
+        display(Markdown(f"Not run: `make replicate PROFILE={profile.name}` runs `notebooks/{name}.ipynb`."))
+        return
+    for cell in nbformat.read(path, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                display({"image/png": output["data"]["image/png"]}, raw=True)
 
 
 def publish(name: str) -> list[str]:

@@ -1,0 +1,54 @@
+# Two commands on a fresh machine:  make replicate   and   make test
+PROFILE ?= digits
+# Jobs at a time on a GPU
+GPUS ?= 1
+CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# The pipeline and papermill find the environment's programs first, and matplotlib needs no display.
+export PATH := $(abspath $(BIN)):$(PATH)
+export MPLBACKEND := Agg
+export PYDEVD_DISABLE_FILE_VALIDATION := 1
+
+.PHONY: help setup replicate test results notebooks bench clean
+
+help:
+	@echo "make replicate [PROFILE=digits|cpu|full] [CORES=n]   train, attack, tables, figures, report"
+	@echo "make test        ruff, mypy, pytest, nbval over every notebook"
+	@echo "make results     copy the records of PROFILE's tables from runs/ to results/"
+	@echo "make notebooks   run every notebook with its defaults and write its outputs back"
+	@echo "make bench       attacks side by side with their peers"
+
+setup: $(READY)
+
+# One source of versions: pyproject.toml says what is needed, constraints.txt pins it.
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $@
+
+# --nolock: a kill leaves a stale lock behind, and two runs of the same job are kept apart by isce's own locks.
+replicate: setup
+	$(BIN)/snakemake --cores $(CORES) --resources gpu=$(GPUS) --config profile=$(PROFILE) --nolock --rerun-incomplete \
+	  --rerun-triggers mtime params --keep-going --quiet rules
+	@echo "The report: runs/$(PROFILE)/report.html"
+
+test: setup
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	$(BIN)/pytest
+	runs=$$(mktemp -d) && ISCE_RUNS=$$runs $(BIN)/pytest --nbval notebooks; status=$$?; rm -rf $$runs; exit $$status
+
+results: setup
+	$(BIN)/python -c "from isce.tables import publish; print('\n'.join(publish('$(PROFILE)')))"
+
+notebooks: setup
+	$(BIN)/python notebooks/refresh.py
+
+bench: setup
+	$(BIN)/python benchmarks/attacks.py
+
+clean:
+	rm -rf runs .snakemake .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,141 @@
+# The paper's table of contents. Every job is one papermill call in a process of its own; a profile says what is run:
+#   snakemake --cores 2 --config profile=digits        (`make replicate` does this)
+# An executed notebook in runs/<profile>/ marks its job as done. The records themselves lie in runs/ by their hash: a job
+# that was killed goes on where it was, and two jobs never compute the same run twice.
+import json
+import os
+import shlex
+from pathlib import Path
+
+from isce import methods, profiles, record
+
+profile = profiles.load(config.get("profile", "digits"))
+device = config.get("device", "auto")
+gpu = int(record.pick_device(device).type == "cuda")  # jobs that take one; none on a CPU
+done = record.runs_dir() / profile.name
+notebooks = Path(workflow.basedir) / "notebooks"
+os.environ.setdefault("OMP_NUM_THREADS", str(config.get("threads", 1)))  # jobs run side by side, each on its own cores
+
+
+def papermill(notebook, output, **parameters):
+    """One job's command line. Parameters go as JSON, which is YAML too; papermill writes in place, so mv says done."""
+    part, log = output.replace(".ipynb", ".part"), output.replace(".ipynb", ".log")
+    call = ["papermill", str(notebooks / f"{notebook}.ipynb"), part, "-k", "python3", "--no-progress-bar"]
+    run = shlex.join([*call, "-y", json.dumps(parameters)])
+    return f"{run} > {shlex.quote(log)} 2>&1 && mv {shlex.quote(part)} {shlex.quote(output)} || (tail -n 4 {shlex.quote(log)} >&2; false)"
+
+
+def trained(wildcards):
+    """The training jobs that hold an attack job's methods."""
+    needed = {methods.get(m).trained_as or m for m in methods.parse(profile.attack_jobs[int(wildcards.job)])}
+    jobs = [j for j, group in enumerate(profile.train_jobs) if needed & set(methods.parse(group))]
+    dataset = profile.stand_in[wildcards.block]
+    return expand(rules.train.output[0], dataset=dataset, backbone=wildcards.backbone, job=jobs, seed=wildcards.seed)
+
+
+all_attacks = [
+    f"{done}/attack-{block}-{backbone}-{job}-seed{seed}.ipynb"
+    for block, backbone in profile.nets for job in range(len(profile.attack_jobs)) for seed in profile.seeds
+]
+shallow = {block: backbone for block, backbone in reversed(profile.nets)} | {
+    block: backbone for block, backbone in profile.nets if backbone in ("lenet5", "cnn8")
+}
+figures = {
+    "figure1_inference_region": {"profile": profile.name, "device": device},
+    "figure2_label_regression": {},
+    "figure3_ablation": {"profile": profile.name, "blocks": ",".join(shallow), "device": device},
+    "figure4_embedding": {"profile": profile.name, "method": "all", "device": device},
+    "figure5_condition": {},
+    "gradient_masking": {
+        "dataset": profile.stand_in["mnist"], "backbone": "lenet5", "method": profile.checks["methods"],
+        "n": profile.checks["n"], "eps": profile.eps["mnist"][0], "device": device,
+        "epochs": profile.epochs.get(profile.stand_in["mnist"], 0),
+    },
+}
+localrules: html
+
+
+rule all:
+    input:
+        f"{done}/report.html",
+
+
+rule train:
+    input:
+        notebooks / "train.ipynb",
+    output:
+        f"{done}/train-{{dataset}}-{{backbone}}-{{job}}-seed{{seed}}.ipynb",
+    resources:
+        gpu=gpu,
+    params:
+        run=lambda w, output: papermill(
+            "train", output[0], dataset=w.dataset, backbone=w.backbone, method=profile.train_jobs[int(w.job)],
+            seed=int(w.seed), epochs=profile.epochs.get(w.dataset), device=device),
+    shell:
+        "{params.run}"
+
+
+rule attack:
+    input:
+        trained,
+        notebooks / "attack.ipynb",
+    output:
+        f"{done}/attack-{{block}}-{{backbone}}-{{job}}-seed{{seed}}.ipynb",
+    resources:
+        gpu=gpu,
+    params:
+        run=lambda w, output: papermill(
+            "attack", output[0], dataset=profile.stand_in[w.block], backbone=w.backbone,
+            method=profile.attack_jobs[int(w.job)], attacks=",".join(profile.attacks(w.block, w.backbone)),
+            eps=profile.eps[w.block], simba_steps=profile.simba_steps[w.block], simba_queries=profile.simba_queries[w.block],
+            n=profile.n, seed=int(w.seed), epochs=profile.epochs.get(profile.stand_in[w.block]), device=device),
+    shell:
+        "{params.run}"
+
+
+rule tables:
+    input:
+        all_attacks,
+        notebooks / "table.ipynb",
+    output:
+        f"{done}/tables.ipynb",
+    params:
+        run=lambda w, output: papermill(
+            "table", output[0], table="all", profile=profile.name, method="profile", missing="show", device=device),
+    shell:
+        "{params.run}"
+
+
+rule figure:
+    input:
+        notebooks / "{name}.ipynb",
+    output:
+        f"{done}/{{name,figure.*|gradient_masking}}.ipynb",
+    resources:
+        gpu=gpu,
+    params:
+        run=lambda w, output: papermill(w.name, output[0], **figures[w.name]),
+    shell:
+        "{params.run}"
+
+
+rule report:
+    input:
+        rules.tables.output,
+        expand(f"{done}/{{name}}.ipynb", name=figures),
+        notebooks / "report.ipynb",
+    output:
+        f"{done}/report.ipynb",
+    params:
+        run=lambda w, output: papermill("report", output[0], profile=profile.name),
+    shell:
+        "{params.run}"
+
+
+rule html:
+    input:
+        rules.report.output,
+    output:
+        f"{done}/report.html",
+    shell:
+        "jupyter nbconvert --log-level ERROR --to html --no-input {input} --output {output}"
