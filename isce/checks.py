@@ -10,20 +10,28 @@ Sources: C is Carlini et al., On Evaluating Adversarial Robustness, https://arxi
 A is AutoAttack's flags (Croce & Hein 2020, https://arxiv.org/abs/2003.01690, autoattack/checks.py); the rest is ours.
 """
 
-from collections.abc import Callable, Mapping
+import dataclasses
+import math
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
+import pandas as pd
 import torch
 import torch.nn.functional as F
+from pandas.io.formats.style import Styler
 from scipy.stats import binomtest
 from torch import Tensor, nn
 
-from isce import attacks, evaluate
+from isce import attacks, data, evaluate, record, train
 from isce.attacks import random
 from isce.attacks.common import check_images, check_numbers, differentiable, held
 from isce.attacks.norms import norm_of, per_image, project, random_in_ball
 from isce.attacks.objectives import Objective, ce
+from isce.data import DATASETS
 
 VERSION = 1  # of everything that shapes a check's outcome
 TOLERANCE, LEVEL = 0.02, 0.01
@@ -79,7 +87,7 @@ def more_steps(felled: Tensor, by_twice_the_steps: Tensor) -> Check:
     return _compare("more steps", "C 5.3", "PGD", felled, "twice the steps", by_twice_the_steps)
 
 
-def restarts(felled: Tensor, by_restarts: Tensor) -> Check:
+def more_restarts(felled: Tensor, by_restarts: Tensor) -> Check:
     """No start is much luckier than another."""
     return _compare("restarts", "C 5.3", "PGD", felled, "PGD with restarts", by_restarts)
 
@@ -107,7 +115,7 @@ def objectives(felled_by_ce: Tensor, by_margin: Tensor) -> Check:
 def larger_eps(felled: Mapping[float, Tensor]) -> Check:
     """Success rises with eps: no level loses images that the one before felled, and the last fells more than the first."""
     levels = sorted(felled)
-    lost = [int((felled[a] & ~felled[b]).sum()) for a, b in zip(levels, levels[1:], strict=False)]
+    lost = [int((felled[a] & ~felled[b]).sum()) for a, b in pairwise(levels)]
     first, last = felled[levels[0]], felled[levels[-1]]
     n, gained = len(first), int((last & ~first).sum())
     rises = beyond_tolerance(gained, n) or not beyond_tolerance(int((~last).sum()), n)
@@ -147,11 +155,13 @@ def gradient_norms(norms: Tensor, free: Tensor) -> Check:
     q = {f"q{k}": float(norms.quantile(k / 100)) for k in (5, 50, 95)}
     median = float(free.median())
     passed = float(norms.median()) > 16 * torch.finfo(norms.dtype).eps * median
-    says = f"Gradient norms, quantiles 5, 50, 95 %: {q['q5']:.1e}, {q['q50']:.1e}, {q['q95']:.1e}; log-odds {median:.1e}."
+    says = (
+        f"Gradient norms, quantiles 5, 50, 95 %: {q['q5']:.1e}, {q['q50']:.1e}, {q['q95']:.1e}; log-odds {median:.1e}."
+    )
     return Check("gradient norms", passed, {**q, "median_log_odds": median}, "ours", says)
 
 
-def surfaces(on_outputs: Tensor, on_raw: Tensor) -> Check:
+def deepfool(on_outputs: Tensor, on_raw: Tensor) -> Check:
     """DeepFool's norms (n,), inf where it found none, are as small on the outputs as on the logits before normalisation."""
     a, b = float(on_outputs.median()), float(on_raw.median())
     says = f"DeepFool's median norm is {a:.3f} on the outputs, {b:.3f} on the raw logits."
@@ -162,7 +172,9 @@ def randomness(passes: Tensor) -> Check:
     """Outputs (R, n, K) of R passes over the same images agree, each scaled to norm 1, to 1e-4."""
     unit = F.normalize(passes, dim=2)
     gap = max(float((one - unit[0]).norm(dim=1).max()) for one in unit)
-    return Check("randomness", gap <= 1e-4, {"gap": gap}, "A", f"Passes over the same images differ by up to {gap:.1e}.")
+    return Check(
+        "randomness", gap <= 1e-4, {"gap": gap}, "A", f"Passes over the same images differ by up to {gap:.1e}."
+    )
 
 
 def probabilities(outputs: Tensor) -> Check:
@@ -221,161 +233,278 @@ def run_checks(
     seed: int = 0,
     batch_size: int = 256,
     steps: int = 50,
-    n_restarts: int = 5,
+    restarts: int = 5,
     queries: int = 1000,
     draws: int = 1000,
-    objective: str | Objective = "ce",
+    objective: str = "ce",
 ) -> list[Check]:
-    """Every check on the images that `model` has right.
+    """Every check, on the images that `model` has right.
 
     Args:
         model: images in [0, 1] -> logits (N, K); its `raw_logits`, if it has them, are compared with its outputs.
-        images (N, ...) in [0, 1], labels (N,). eps: in pixel units, where neither all images fall nor none.
+        images (N, ...) in [0, 1], labels (N,). eps: pixel units; tells most where neither all images fall nor none.
         surrogate: the model to transfer from. seed: of starts, noise, and a random model's own draws.
-        steps, n_restarts, objective: of PGD, the attack in question. queries: Square's. draws: of random noise.
+        steps, restarts, objective: of PGD, the attack in question (steps: of DeepFool too). queries: Square's. draws: of
+            random noise.
 
     Raises:
-        ValueError, TypeError: bad input, as in `isce.attacks`; no images; none that the model has right.
+        ValueError, TypeError: bad input, as in `isce.attacks`; no image that the model has right.
     """
-    check_numbers(norm, eps=eps, steps=steps, restarts=n_restarts, queries=queries, n_targets=draws, batch_size=batch_size)
+    check_numbers(norm, eps=eps, steps=steps, restarts=restarts, queries=queries, batch_size=batch_size)
+    if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
+        raise ValueError(f"draws must be a whole number, at least 1, got {draws!r}")
     check_images(model, images, labels)
-    with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []), held(model):
-        torch.manual_seed(seed)
-        right = evaluate.predict(model, images, batch_size) == labels if len(images) else labels.bool()
+    devices = [images.device] if images.is_cuda else []
+    with torch.random.fork_rng(devices=devices), held(model), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "the model seems to return probabilities")  # a check says so
+
+        @torch.no_grad()
+        def outputs(seen: nn.Module, points: Tensor, size: int = batch_size, draw: int = seed) -> Tensor:
+            """(n, K); a random model makes the same draws in every call."""
+            torch.manual_seed(draw)
+            return torch.cat([seen(part) for part in points.split(size)])
+
+        right = outputs(model, images).argmax(1) == labels if len(images) else labels.bool()
         x, y = images[right], labels[right]
         if not len(x):
             raise ValueError(f"of {len(images)} images the model has none right: there is nothing to check")
-        return _measure(model, x, y, eps, norm, surrogate, seed, batch_size, steps, n_restarts, queries, draws, objective)
+        seeds, clean = random.image_seeds(x, seed), outputs(model, x)
 
+        def judge(points: Tensor) -> Tensor:
+            return outputs(model, points).argmax(1) != y
 
-def _measure(
-    model: nn.Module, x: Tensor, y: Tensor, eps: float, norm: str, surrogate: nn.Module | None, seed: int,
-    batch_size: int, steps: int, n_restarts: int, queries: int, draws: int, objective: str | Objective,
-) -> list[Check]:  # fmt: skip
-    seeds = random.image_seeds(x, seed)
+        def run(attack: Callable[..., Tensor], target: nn.Module = model, **options: Any) -> Tensor:
+            draw = torch.Generator().manual_seed(seed)
+            return attack(target, x, y, generator=draw, batch_size=batch_size, **({"eps": eps, "norm": norm} | options))
 
-    def judge(points: Tensor) -> Tensor:
-        return evaluate.predict(model, points, batch_size) != y
+        def pgd(**options: Any) -> Tensor:
+            settings: dict[str, Any] = {"steps": steps, "objective": objective} | options
+            return judge(run(attacks.pgd, **settings))
 
-    def run(attack: Callable[..., Tensor], target: nn.Module = model, **options: Any) -> Tensor:
-        draw = torch.Generator().manual_seed(seed)
-        return attack(target, x, y, generator=draw, batch_size=batch_size, **{"eps": eps, "norm": norm} | options)
+        def by_square() -> Check:
+            if x.dim() != 4:
+                return skipped("black box", "C 5.2, A", "Square needs images (N, C, H, W)")
+            return black_box(felled, judge(run(attacks.square, queries=queries)))
 
-    def pgd(**options: Any) -> Tensor:
-        return judge(run(attacks.pgd, **{"steps": steps, "objective": objective} | options))
+        def by_transfer() -> Check:
+            if surrogate is None:
+                return skipped("transfer", "C 5.2", "no surrogate was given")
+            found = run(attacks.pgd, surrogate, steps=steps)  # just beyond its boundary: try the edge of the ball, too
+            stretch = eps / norm_of(found - x, norm).clamp_min(1e-12)
+            return transfer(felled, judge(found) | judge((x + (found - x) * per_image(stretch, x)).clamp(0, 1)))
 
-    @torch.no_grad()
-    def outputs(points: Tensor, size: int = batch_size) -> Tensor:
-        """In a random model the same draws for every call, batch by batch."""
+        def by_noise() -> Check:
+            ever, d = torch.zeros_like(y, dtype=torch.bool), x[0].numel()
+            for draw in range(draws):
+                step = random.signs(seeds, draw, d) if norm == "linf" else F.normalize(random.normal(seeds, draw, d))
+                ever |= judge(project(x + eps * step.to(x).view_as(x), x, eps, norm))
+            return noise(felled, ever)
+
+        def by_deepfool() -> Check:
+            if not callable(getattr(model, "raw_logits", None)):
+                return skipped("deepfool", "ours", "the model has no raw_logits")
+            raw = attacks.RawLogits(model)
+            if torch.equal(outputs(raw, x), clean):
+                return skipped("deepfool", "ours", "the outputs are the raw logits")
+            found = [attacks.deepfool(m, x, y, steps=steps, norm=norm, batch_size=batch_size) for m in (model, raw)]
+            on_outputs, on_raw = (norm_of(z - x, norm).where(judge(z), torch.inf) for z in found)
+            return deepfool(on_outputs, on_raw)
+
+        felled = pgd()
+        naive = norm_of(input_gradients(model, x, y, cross_entropy, batch_size))
         torch.manual_seed(seed)
-        return torch.cat([model(part) for part in points.split(size)])
+        slope = input_gradients(model, x, y, ce, batch_size)
+        near = [random_in_ball(x, seeds, k, eps, norm) for k in range(8)]
+        passes = randomness(torch.stack([outputs(model, x, draw=seed + k) for k in range(3)]))
+        torch.manual_seed(seed)
+        return [
+            single_step(felled, judge(run(attacks.fgsm, objective=objective))),
+            more_steps(felled, pgd(steps=2 * steps, step_size=2.5 * eps / steps)),
+            more_restarts(felled, pgd(restarts=restarts)),
+            larger_eps({eps * k: felled if k == 1 else pgd(eps=eps * k) for k in EPS_FACTORS}),
+            unbounded(pgd(eps=float(norm_of(torch.ones_like(x[:1]), norm)))),
+            by_square(),
+            by_transfer(),
+            by_noise(),
+            objectives(pgd(objective=cross_entropy), pgd(objective="margin")),
+            zero_gradients(naive),
+            saturation(clean.softmax(1).gather(1, y[:, None])[:, 0]),
+            gradient_norms(naive, norm_of(slope)),
+            finite_differences(
+                torch.stack([((z - x) * slope).flatten(1).sum(1) for z in near]),
+                torch.stack([ce(outputs(model, z), y) - ce(clean, y) for z in near]),
+            ),
+            by_deepfool(),
+            passes,
+            probabilities(clean),
+            one_by_one(clean, outputs(model, x, 1))
+            if passes.passed else skipped("one by one", "ours, after A", "the outputs are random"),
+        ]  # fmt: skip
 
-    def by_noise() -> Tensor:
-        felled = torch.zeros_like(y, dtype=torch.bool)
-        for draw in range(draws):
-            d = x[0].numel()
-            step = random.signs(seeds, draw, d) if norm == "linf" else F.normalize(random.normal(seeds, draw, d))
-            felled |= judge(project(x + eps * step.to(x).view_as(x), x, eps, norm))
-        return felled
 
-    def by_transfer(source: nn.Module) -> Tensor:
-        found = run(attacks.pgd, source, steps=steps)  # just beyond the surrogate's boundary: go on to the edge of the ball
-        stretch = eps / norm_of(found - x, norm).clamp_min(1e-12)
-        return judge(found) | judge((x + (found - x) * per_image(stretch, x)).clamp(0, 1))
+def load_or_check(
+    spec: train.Spec, *, eps: float, n: int | None = None, device: str = "auto", progress: bool = True, **budgets: Any
+) -> dict[str, Any]:
+    """The record of the checks of `spec`, read from its run folder, or made there first (its model trained if need be).
 
-    def deepfool(seen: nn.Module) -> Tensor:
-        points = attacks.deepfool(seen, x, y, norm=norm, batch_size=batch_size)
-        return norm_of(points - x, norm).where(judge(points), torch.inf)
+    n: test images, as in `isce.evaluate`; all if None. budgets: of `run_checks`. The surrogate is the SCE model of the
+    same data, backbone and seed. A record whose model has been trained anew since is made again.
+    """
+    known: dict[str, Any] = dict(run_checks.__kwdefaults__ or {})
+    for name in ("surrogate", "batch_size"):
+        del known[name]
+    for name in budgets:
+        record.choose("parameter of the checks", name, known)
+    n = n or DATASETS[spec.dataset].sizes[2]
+    parameters = {**known, **budgets, "eps": float(eps), "n": n}
+    payload = {"spec": spec.payload(), "parameters": parameters, "version": [VERSION, evaluate.VERSION]}
+    path, place = spec.folder / "checks" / f"{record.run_id(payload)}.json", record.pick_device(device)
+    model = train.load_or_train(spec, device, progress)
+    weights = (train.result(spec) or {})["weights_sha256"]
+    with record.lock(path):
+        done = record.read_json(path)
+        if done is None or done["weights_sha256"] != weights:
+            if progress:
+                record.log(f"isce: checks of {spec.run_id}")
+            surrogate = None
+            if spec.method != "sce":
+                sce = dataclasses.replace(spec, method="sce", options={}, arm="B")
+                surrogate = train.load_or_train(sce, device, progress)
+            split = data.subset(data.load(spec.dataset).test, n).to(place)
+            settings = {name: value for name, value in parameters.items() if name != "n"}
+            started = time.perf_counter()
+            checks = run_checks(model, data.to_float(split.images), split.labels, surrogate=surrogate, **settings)
+            seconds = time.perf_counter() - started
+            done = {
+                "schema": record.SCHEMA, "kind": "checks", "run_id": path.stem, "spec": spec.payload(),
+                "parameters": parameters, "weights_sha256": weights, "checks": [_plain(check) for check in checks],
+                "provenance": record.provenance(place, DATASETS[spec.dataset].sha256, seconds, n),
+            }  # fmt: skip
+            record.write_json(path, done)
+    return done
 
-    felled = pgd()
-    curve = {eps * k: felled if k == 1 else pgd(eps=eps * k) for k in EPS_FACTORS}
-    clean, whole = outputs(x), float(norm_of(torch.ones_like(x[:1]), norm))
-    naive = norm_of(input_gradients(model, x, y, cross_entropy, batch_size))
-    torch.manual_seed(seed)
-    slope = input_gradients(model, x, y, ce, batch_size)
-    near = [random_in_ball(x, seeds, k, eps, norm) for k in range(8)]
-    torch.manual_seed(seed + 1)
-    passes = torch.stack([torch.cat([model(part).detach() for part in x.split(batch_size)]) for _ in range(3)])
-    random_model = randomness(passes)
-    has_raw = callable(getattr(model, "raw_logits", None))
+
+def _plain(check: Check) -> dict[str, Any]:
+    numbers = {name: value if math.isfinite(value) else None for name, value in check.numbers.items()}
+    return {**dataclasses.asdict(check), "numbers": numbers}  # JSON has no infinity
+
+
+def from_record(done: dict[str, Any]) -> list[Check]:
+    """The checks of a record; a number that was infinite (DeepFool found nothing) is so again."""
     return [
-        single_step(felled, judge(run(attacks.fgsm, objective=objective))),
-        more_steps(felled, pgd(steps=2 * steps, step_size=2.5 * eps / steps)),
-        restarts(felled, pgd(restarts=n_restarts)),
-        larger_eps(curve),
-        unbounded(pgd(eps=whole)),
-        black_box(felled, judge(run(attacks.square, queries=queries)))
-        if x.dim() == 4 else skipped("black box", "C 5.2, A", "Square needs images (N, C, H, W)"),
-        transfer(felled, by_transfer(surrogate))
-        if surrogate is not None else skipped("transfer", "C 5.2", "no surrogate was given"),
-        noise(felled, by_noise()),
-        objectives(pgd(objective=cross_entropy), pgd(objective="margin")),
-        zero_gradients(naive),
-        saturation(clean.softmax(1).gather(1, y[:, None])[:, 0]),
-        gradient_norms(naive, norm_of(slope)),
-        finite_differences(
-            torch.stack([((z - x) * slope).flatten(1).sum(1) for z in near]),
-            torch.stack([ce(outputs(z), y) - ce(clean, y) for z in near]),
-        ),
-        surfaces(deepfool(model), deepfool(attacks.RawLogits(model)))
-        if has_raw else skipped("deepfool", "ours", "the model has no raw_logits"),
-        random_model,
-        probabilities(clean),
-        one_by_one(clean, outputs(x, 1))
-        if random_model.passed else skipped("one by one", "ours, after A", "the outputs are random"),
-    ]  # fmt: skip
+        Check(**{**c, "numbers": {name: math.inf if v is None else v for name, v in c["numbers"].items()}})
+        for c in done["checks"]
+    ]
+
+
+def table(results: Mapping[str, Sequence[Check]]) -> pd.DataFrame:
+    """Verdicts, a row per check and a column per model: pass, FAIL, or - where the check does not apply."""
+    return pd.DataFrame({model: {c.name: c.verdict for c in checks} for model, checks in results.items()})
+
+
+def styled(verdicts: pd.DataFrame) -> Styler:
+    """The table of `table`, coloured for a notebook."""
+    colors = {"FAIL": "background-color: #bd1f01; color: white; font-weight: bold", "-": "color: #999999"}
+    return verdicts.style.map(lambda verdict: colors.get(verdict, "")).set_uuid("verdicts")
+
+
+def failures(checks: Sequence[Check]) -> list[str]:
+    return [check.name for check in checks if check.passed is False]
+
+
+def details(results: Mapping[str, Sequence[Check]]) -> pd.DataFrame:
+    """A row per model and check: model, check, verdict, says, source, and the numbers as a dict."""
+    rows = [
+        {
+            "model": model,
+            "check": c.name,
+            "verdict": c.verdict,
+            "says": c.says,
+            "source": c.source,
+            "numbers": c.numbers,
+        }
+        for model, checks in results.items()
+        for c in checks
+    ]
+    return pd.DataFrame(rows)
 
 
 # Models built to mask: the same decisions or nearly so, and gradients that mislead.
 
 
 class Masked(nn.Module):
-    """A model behind functions of its images and of its outputs; `raw_logits` are the model's own outputs, if asked for."""
+    """`f(model, images)` in the place of `model(images)`; with `raw`, the model's own outputs are its `raw_logits`."""
 
-    def __init__(
-        self, model: nn.Module, before: Callable[[Tensor], Tensor] | None, after: Callable[[Tensor], Tensor] | None = None
-    ) -> None:
+    def __init__(self, model: nn.Module, f: Callable[[nn.Module, Tensor], Tensor], raw: bool = False) -> None:
         super().__init__()
-        self.model, self.before, self.after = model, before, after
-        if before is None:
+        self.model, self.f = model, f
+        if raw:
             self.raw_logits = model
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.model(images if self.before is None else self.before(images))
-        return logits if self.after is None else self.after(logits)
+        return self.f(self.model, images)
 
 
 def saturated(model: nn.Module, scale: float = 1e4) -> Masked:
     """Logits so large that float32 cross-entropy is exactly 0."""
-    return Masked(model, None, lambda logits: scale * logits)
-
-
-def quantised(model: nn.Module, levels: int = 9) -> Masked:
-    """Pixels rounded to `levels` values: the gradient is zero everywhere (thermometer coding and the like)."""
-    return Masked(model, lambda x: (x * (levels - 1)).round() / (levels - 1))
-
-
-def randomised(model: nn.Module, std: float = 0.1) -> Masked:
-    """Fresh Gaussian noise on the pixels in every pass."""
-    return Masked(model, lambda x: x + std * torch.randn_like(x))
-
-
-def shattered(model: nn.Module, slope: float = 20.0, period: float = 1 / 255) -> Masked:
-    """A ripple on the pixels, tiny in height and steep: gradients are right on the grid of 8-bit images, and nowhere else."""
-    k = 2 * torch.pi / period
-    return Masked(model, lambda x: x + slope / k * (k * x).sin())
+    return Masked(model, lambda f, x: scale * f(x), raw=True)
 
 
 def softmaxed(model: nn.Module) -> Masked:
     """Probabilities in the place of logits."""
-    return Masked(model, None, lambda logits: logits.softmax(1))
+    return Masked(model, lambda f, x: f(x).softmax(1), raw=True)
+
+
+def quantised(model: nn.Module, levels: int = 5) -> Masked:
+    """Pixels rounded to `levels` values: the gradient is zero everywhere (thermometer coding and the like)."""
+    return Masked(model, lambda f, x: f((x * (levels - 1)).round() / (levels - 1)))
+
+
+def shattered(model: nn.Module, slope: float = 20.0, period: float = 1 / 255) -> Masked:
+    """A ripple on the pixels, tiny in height and steep: gradients are right on the grid of 8-bit images, and nowhere else."""
+    k = 2 * math.pi / period
+    return Masked(model, lambda f, x: f(x + slope / k * (k * x).sin()))
+
+
+def distracted(model: nn.Module, slope: float = 160.0, period: float = 1 / 255) -> Masked:
+    """A ripple on the logits along one direction, the brightness: most of every step is spent on it."""
+    k = 2 * math.pi / period
+
+    def f(model: nn.Module, x: Tensor) -> Tensor:
+        logits = model(x)
+        brightness = x.flatten(1).sum(1, keepdim=True) / x[0].numel() ** 0.5
+        return logits + slope / k * (k * brightness).sin() * torch.linspace(-1, 1, logits.shape[1], device=x.device)
+
+    return Masked(model, f)
+
+
+def randomised(model: nn.Module, std: float = 0.1) -> Masked:
+    """Fresh Gaussian noise on the pixels in every pass."""
+    return Masked(model, lambda f, x: f(x + std * torch.randn_like(x)))
 
 
 def coupled(model: nn.Module) -> Masked:
-    """Outputs relative to the batch's mean, as with batch statistics at inference."""
-    return Masked(model, None, lambda logits: logits - 0.5 * logits.mean(0))
+    """Each image blended with the mean of its batch: outputs that depend on the neighbours, as with batch statistics."""
+    return Masked(model, lambda f, x: f(0.8 * x + 0.2 * x.mean(0)))
 
 
 MASKS: dict[str, Callable[[nn.Module], Masked]] = {
-    f.__name__: f for f in (saturated, quantised, randomised, shattered, softmaxed, coupled)
+    f.__name__: f for f in (saturated, softmaxed, quantised, shattered, distracted, randomised, coupled)
+}
+BUILT_FOR = {  # what each of them must fail; most fail more
+    "saturated": ("objective", "zero gradients", "saturation", "gradient norms"),
+    "softmaxed": ("deepfool", "probabilities"),
+    "quantised": (
+        "larger eps",
+        "unbounded eps",
+        "black box",
+        "transfer",
+        "noise",
+        "zero gradients",
+        "finite differences",
+    ),
+    "shattered": ("single step", "black box", "transfer", "finite differences"),
+    "distracted": ("more steps", "restarts", "transfer"),
+    "randomised": ("randomness",),
+    "coupled": ("one by one",),
 }

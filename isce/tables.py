@@ -143,7 +143,7 @@ def caption(number: int, profile: Profile, long: pd.DataFrame) -> str:
 
 def styled(wide: pd.DataFrame) -> Styler:
     """A table of `layout` for a notebook: the first row of a data set's columns apart, what has no record greyed."""
-    lines = [
+    lines: list[Any] = [
         {"selector": "th.col_heading", "props": "text-align: center"},
         {"selector": "td", "props": "text-align: right"},
     ]

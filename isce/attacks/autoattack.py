@@ -61,7 +61,7 @@ def autoattack(
     out, record = images.detach().clone(), ["robust"] * len(images)
     if len(images):
         logits = predict(out)
-        check_logits(logits, len(images))
+        check_logits(logits, labels)
         few = logits.shape[1]
         known = {
             "apgd-ce": partial(apgd, objective="ce", steps=steps),

@@ -76,15 +76,20 @@ def check_classes(name: str, classes: Tensor, images: Tensor) -> None:
         raise ValueError(f"{name} are on {classes.device}, images on {images.device}: move them together")
 
 
-def check_logits(logits: Tensor, n: int) -> None:
-    """ValueError for outputs that are no logits of n images; UserWarning for probabilities."""
-    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != n:
-        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(f"the model must return logits of shape ({n}, K), got {shape}")
+def check_logits(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> None:
+    """ValueError for outputs that are no logits, or for classes that they lack; UserWarning for probabilities."""
+    if logits.dim() != 2 or len(logits) != len(labels):
+        raise ValueError(f"the model must return logits of shape ({len(labels)}, K), got {tuple(logits.shape)}")
     if logits.shape[1] < 2:
         raise ValueError("the model has one class: an attack needs at least two")
     if not bool(logits.isfinite().all()):
         raise ValueError("the model returns NaN or infinite logits on the clean images")
+    for name, given in (("labels", labels), ("targets", labels if targets is None else targets)):
+        low, high = int(given.min()), int(given.max())
+        if low < 0 or high >= logits.shape[1]:
+            raise ValueError(f"{name} must be in 0 .. {logits.shape[1] - 1}, got {low} .. {high}")
+    if targets is not None and bool((targets == labels).any()):
+        raise ValueError("some targets equal the label: a target must be a wrong class")
     if bool((logits >= 0).all()) and bool(((logits.sum(1) - 1).abs() < 1e-3).all()):
         warnings.warn("the model seems to return probabilities: attacks need logits, remove its softmax", stacklevel=4)
 
@@ -110,12 +115,14 @@ def differentiable(model: nn.Module, x: Tensor) -> Tensor:
     return logits
 
 
-def clearly_wrong(logits: Tensor, labels: Tensor) -> Tensor:
-    """(n,) whether the margin exceeds 1024 machine epsilons of the largest logit (1e-4 of it in float32).
+def rounding(logits: Tensor) -> Tensor:
+    """(n, K) -> (n,) what logits may differ by between batch sizes: 8 machine epsilons of the largest, 1e-6 of it."""
+    return 8 * torch.finfo(logits.dtype).eps * logits.abs().amax(1)
 
-    Points nearer to the boundary are right or wrong by rounding, which differs between batch sizes and machines.
-    """
-    return margin(logits, labels) > 1024 * torch.finfo(logits.dtype).eps * logits.abs().amax(1)
+
+def clearly_wrong(logits: Tensor, labels: Tensor) -> Tensor:
+    """(n,) whether the margin exceeds rounding a hundredfold: nearer to the boundary another batch may disagree."""
+    return margin(logits, labels) > 128 * rounding(logits)
 
 
 def launch(
@@ -140,27 +147,19 @@ def launch(
         if not targeted:
             raise ValueError("targets were given: say targeted=True")
         check_classes("targets", targets, images)
-    adversarial = images.detach().clone()
     if not len(images):
-        return adversarial
+        return images.detach().clone()
     size, key = batch_size or len(images), random.draw_key(generator)
     with held(model):
+        clean, adversarial = images.detach().clone(), images.detach().clone()  # not the caller's inference tensors
         with torch.no_grad():
-            clean = adversarial.clone()  # a normal tensor, should the caller's be made in inference mode
             logits = torch.cat([model(x) for x in clean.split(size)])
-        check_logits(logits, len(images))
-        classes = logits.shape[1]
-        for name, given in (("labels", labels), ("targets", targets)):
-            if given is not None and not (int(given.min()) >= 0 and int(given.max()) < classes):
-                raise ValueError(f"{name} must be in 0 .. {classes - 1}, got {int(given.min())} .. {int(given.max())}")
-        labels = labels.long()
+        check_logits(logits, labels, targets)
+        labels, targets = labels.long(), None if targets is None else targets.long()
         seeds = torch.cat([random.image_seeds(x, key) for x in clean.split(size)])
-        if targets is not None:
-            targets = targets.long()
-            if bool((targets == labels).any()):
-                raise ValueError("some targets equal the label: a target must be a wrong class")
-        elif targeted:
-            targets = (labels + 1 + (random.uniform(seeds, -1, 1)[:, 0] * (classes - 1)).long()) % classes
+        if targeted and targets is None:
+            k = logits.shape[1]
+            targets = (labels + 1 + (random.uniform(seeds, -1, 1)[:, 0] * (k - 1)).long()) % k
         for index in (logits.argmax(1) == labels).nonzero()[:, 0].split(size):
             t = None if targets is None else targets[index]
             batch = Batch(clean[index], labels[index], t, seeds[index], logits[index], index)

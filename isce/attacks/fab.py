@@ -74,6 +74,7 @@ def fab(
                     rows, x0, y, t, x = (s[keep] for s in (rows, x0, y, t, x))
         if eps is not None:
             return torch.where(per_image(least <= eps, best), best, batch.images)
+
         # Final search on the ray x_0 + c (best - x_0): outwards until clearly wrong, then bisection towards the image.
         def lies_beyond(c: Tensor) -> Tensor:
             points = torch.lerp(batch.images, best, per_image(c, best)).clamp_(0, 1)

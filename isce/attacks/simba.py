@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from isce.attacks import random
-from isce.attacks.common import Batch, check_images, check_numbers, launch
+from isce.attacks.common import Batch, check_images, check_numbers, launch, rounding
 from isce.attacks.norms import norm_of
 from isce.attacks.objectives import resolve
 
@@ -67,7 +67,8 @@ def simba(
     if basis == "pixel" and freq_dims is not None:
         raise ValueError("freq_dims belongs to basis='dct'")
     loss = resolve("ce", targeted)
-    used = torch.ones(len(images), dtype=torch.long, device=images.device)
+    with torch.inference_mode(False):
+        used = torch.ones(len(images), dtype=torch.long, device=images.device)
 
     @torch.no_grad()
     def attack(batch: Batch) -> Tensor:
@@ -98,7 +99,9 @@ def simba(
             z = moved(x, order.gather(1, place), torch.where(second, step_size, -step_size).to(x.dtype))
             logits = model(z)
             value = loss(logits.double(), y, t)
-            better = value > best
+            better = value > best + rounding(
+                logits
+            )  # a pixel at 0 cannot go down: rounding must not call that progress
             if eps is not None:
                 better &= norm_of(z - x0) <= eps
             x = torch.where(better.view(-1, *[1] * len(shape)), z, x)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from isce.attacks import random
-from isce.attacks.common import Batch, check_images, check_numbers, launch
+from isce.attacks.common import Batch, check_images, check_numbers, launch, rounding
 from isce.attacks.norms import norm_of, per_image, tiny
 from isce.attacks.objectives import margin
 
@@ -84,7 +84,7 @@ def square(
             logits = model(z)
             value = margin(logits, y)
             hit = logits.argmax(1) != y
-            better = hit | (value > best)
+            better = hit | (value > best + rounding(logits))
             x, best = torch.where(per_image(better, x), z, x), torch.where(better, value, best)
             if hit.any():
                 out[rows[hit]], keep = z[hit], ~hit

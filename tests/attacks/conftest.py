@@ -17,7 +17,9 @@ class Linear(nn.Module):
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         d = int(torch.tensor(shape).prod())
-        self.weight = nn.Parameter((torch.randn(classes, d, generator=generator, dtype=torch.float64) / d**0.5).to(dtype))
+        self.weight = nn.Parameter(
+            (torch.randn(classes, d, generator=generator, dtype=torch.float64) / d**0.5).to(dtype)
+        )
         self.bias = nn.Parameter((0.05 * torch.randn(classes, generator=generator, dtype=torch.float64)).to(dtype))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -85,6 +87,15 @@ def _train(head: str, x: Tensor, y: Tensor) -> DigitNet:
                 loss.backward()
                 optimizer.step()
     return model.eval()
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Tiny networks lose more to threads than they gain."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

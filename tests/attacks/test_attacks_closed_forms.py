@@ -1,5 +1,7 @@
 """On linear models every attack that has a closed form reaches it: over batch sizes, shapes and dtypes."""
 
+from functools import partial
+
 import pytest
 import torch
 from conftest import Linear, centred
@@ -41,7 +43,7 @@ def test_two_classes_reach_the_optimum_of_the_ball(case, norm):
     shape, dtype, batch_size = case[1].shape[1:], case[1].dtype, case[3]
     model, x = Linear(shape, 2, dtype=dtype), case[1]
     y = model(x).argmax(1)
-    eps = 0.9 * float(model.distances(x, norm).amin())  # no image can fall
+    eps = 0.9 * model.distances(x, norm).min().item()  # no image can fall
     w = (model.weight[1 - y] - model.weight[y]).detach().view_as(x)
     best = x + eps * steepest(w, norm)
     common = {"eps": eps, "norm": norm, "batch_size": batch_size}
@@ -52,50 +54,46 @@ def test_two_classes_reach_the_optimum_of_the_ball(case, norm):
     def gain(points):
         return ((points - x) * w).flatten(1).sum(1) / ((best - x) * w).flatten(1).sum(1)
 
-    assert (gain(attacks.pgd(model, x, y, steps=50, **common)) > 0.99).all()
+    assert (gain(attacks.pgd(model, x, y, steps=50, **common)) > 0.95).all()
     assert (gain(attacks.apgd(model, x, y, steps=50, **common)) > 0.999).all()
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("name", ["pgd", "apgd", "apgd_targeted", "fab"])
-def test_success_begins_at_the_distance(case, norm, name):
-    model, x, y, batch_size = case
-    exact = model.distances(x, norm).amin(1)
+@pytest.mark.parametrize(("name", "classes"), [("pgd", 2), ("apgd", 2), ("apgd_targeted", 4), ("fab", 4)])
+def test_success_begins_at_the_distance(case, norm, name, classes):
+    """With more than two classes the untargeted ones may climb towards another class than the nearest."""
+    x = case[1]
+    model = Linear(x.shape[1:], classes, dtype=x.dtype)
+    y, exact = model(x).argmax(1), model.distances(x, norm).amin(1)
     for i in (0, 3):
-        one, label = x[i : i + 1], y[i : i + 1]
-        for factor in (0.98, 1.03):
-            options = {"objective": "margin"} if "pgd" in name else {}
-            attack = getattr(attacks, name)
-            out = attack(model, one, label, eps=float(exact[i]) * factor, norm=norm, steps=40, **options)
-            assert bool(model(out).argmax(1) != label) == (factor > 1)
+        for factor in (0.98, 1.05):
+            options = {"eps": exact[i].item() * factor, "norm": norm, "steps": 50}
+            out = getattr(attacks, name)(model, x[i : i + 1], y[i : i + 1], **options)
+            assert bool(model(out).argmax(1) != y[i]) == (factor > 1)
 
 
 def test_targeted_attacks_reach_their_target(case):
     model, x, y, batch_size = case
     targets = (y + 1) % 4
-    distance = model.distances(x, "l2").gather(1, targets[:, None]).max()  # a lower bound of the way to the target
     for name in ("pgd", "apgd"):
         for objective in ("ce", "margin", "dlr"):
-            out = getattr(attacks, name)(
-                model, x, y, eps=float(4 * distance), steps=40, targeted=True, targets=targets, objective=objective
-            )
-            reached = model(out).argmax(1) == targets
-            inside = (out > 0).flatten(1).all(1) & (out < 1).flatten(1).all(1)
-            assert reached[inside].float().mean() > 0.9 or objective == "dlr"
-            assert reached.any()
+            attack = partial(getattr(attacks, name), eps=1.5, steps=40, objective=objective, targeted=True)
+            out = attack(model, x, y, targets=targets, batch_size=batch_size)
+            assert (model(out).argmax(1) == targets).all(), (name, objective)
 
 
 def test_simba_moves_every_pixel_the_right_way():
     """Far from the boundary and with two classes, each pixel moves by one step along the sign of its weight."""
-    model = Linear((1, 5, 5), 2)
+    model = Linear((1, 5, 5), 2, dtype=torch.float64)
     with torch.no_grad():
         model.bias.copy_(torch.tensor([50.0, 0.0]))
-    x = centred(3, (1, 5, 5))
+    x = centred(3, (1, 5, 5), torch.float64)
     y = torch.zeros(3, dtype=torch.long)
-    out, used = attacks.simba(model, x, y, queries=51, step_size=0.1, return_queries=True)
     w = (model.weight[1] - model.weight[0]).detach().view(1, 5, 5)
-    torch.testing.assert_close(out, x + 0.1 * w.sign())
-    assert used.tolist() == [51, 51, 51]
+    queries = 1 + 25 + int((w > 0).sum())  # where the first sign, minus, does not help, plus costs another
+    out, used = attacks.simba(model, x, y, queries=queries, step_size=0.1, return_queries=True)
+    torch.testing.assert_close(out, x + 0.1 * w.sign(), rtol=0, atol=1e-7)
+    assert used.tolist() == [queries] * 3
 
 
 @pytest.mark.parametrize("norm", NORMS)

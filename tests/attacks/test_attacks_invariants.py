@@ -60,7 +60,7 @@ def test_contract(net, name):
     assert out.shape == x.shape
     assert out.dtype == x.dtype
     assert not out.requires_grad
-    assert 0 <= out.min() and out.max() <= 1  # noqa: PT018
+    assert out.min() >= 0 and out.max() <= 1  # noqa: PT018
     assert torch.equal(out[[0, 7]], x[[0, 7]]), "misclassified images are returned unchanged"
     assert torch.equal(x, x_before), "the caller's images are not written to"
     assert (out != x).any(), "the attack does something"
@@ -89,13 +89,13 @@ def test_stays_in_the_ball(net, name):
         assert norm_of(out - x.to(dtype), norm).max() <= eps + 1e-6
 
 
-@pytest.mark.parametrize("name", [n for n in ATTACKS if not n.startswith(("fgsm", "deepfool", "pgd-targeted"))])
+@pytest.mark.parametrize(
+    "name", ["pgd-l2", "pgd-linf", "apgd-l2", "square-l2", "square-linf", "simba-pixel", "simba-dct"]
+)
 def test_another_seed_gives_another_answer(net, name):
-    if name.startswith(("fab", "autoattack")):
-        pytest.skip("these hardly use their randomness here")
     model, x, y = net
     a, b = (ATTACKS[name](model, x, y, generator=torch.Generator().manual_seed(s)) for s in (0, 1))
-    assert (a != b).any()
+    assert (a != b).flatten(1).any(1).sum() == 8
 
 
 @pytest.mark.parametrize("name", ATTACKS)

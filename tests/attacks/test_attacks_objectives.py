@@ -39,7 +39,9 @@ def test_definitions_row_by_row(logits):
 
 def test_ce_is_cross_entropy_in_order_and_direction(logits):
     labels = torch.arange(50) % 6
-    torch.testing.assert_close(F.softplus(OBJECTIVES["ce"](logits, labels, None)), F.cross_entropy(logits, labels, reduction="none"))
+    torch.testing.assert_close(
+        F.softplus(OBJECTIVES["ce"](logits, labels, None)), F.cross_entropy(logits, labels, reduction="none")
+    )
     logits.requires_grad_()
     (ours,) = torch.autograd.grad(OBJECTIVES["ce"](logits, labels, None).sum(), logits)
     (plain,) = torch.autograd.grad(F.cross_entropy(logits, labels, reduction="sum"), logits)
@@ -80,7 +82,7 @@ def test_resolve():
     own = lambda logits, labels, targets: logits[:, 0]  # noqa: E731
     assert resolve(own, targeted=False) is own
     for name, k in (("dlr", 2), ("dlr_targeted", 3)):
-        with pytest.raises(ValueError, match="use .*margin"):
+        with pytest.raises(ValueError, match=r"use .*margin"):
             OBJECTIVES[name](torch.zeros(1, k), torch.tensor([0]), torch.tensor([1]))
     with pytest.raises(ValueError, match="targeted=True"):
         OBJECTIVES["ce_targeted"](torch.zeros(1, 3), torch.tensor([0]), None)

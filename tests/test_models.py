@@ -1,0 +1,144 @@
+"""Backbones, heads and methods: shapes, sizes, decisions that no surface changes, weights from the seed alone."""
+
+import pytest
+import torch
+
+from isce import methods
+from isce.data import DATASETS
+from isce.models import BACKBONES, Classifier, InferenceTransform, RandomResizePad, build_model, count_parameters
+
+ALL = [*methods.METHODS, *methods.CONTROLS]
+
+
+NETS = [(dataset, backbone, None) for dataset in DATASETS for backbone in BACKBONES]
+
+
+@pytest.mark.parametrize(("dataset", "backbone", "embedding_dim"), [*NETS, ("digits", "lenet5", 3), ("cifar10", "resnet32", 3)])
+def test_every_method_on_every_backbone(dataset: str, backbone: str, embedding_dim: int | None) -> None:
+    x = torch.rand(2, *DATASETS[dataset].shape)
+    y = torch.tensor([0, 9])
+    for method in ALL:
+        model = build_model(dataset, backbone, method, embedding_dim=embedding_dim).eval()
+        torch.manual_seed(0)
+        outputs = model(x)
+        torch.manual_seed(0)
+        raw = model.raw_logits(x)
+        assert outputs.shape == raw.shape == (2, 10)
+        assert torch.equal(outputs.argmax(1), raw.argmax(1)), method
+        z = model.features(x)
+        assert z.shape == (2, embedding_dim or model.backbone.dim)
+        loss = model.head.loss(z, y)
+        assert loss.shape == (2,)
+        assert loss.isfinite().all()
+        loss.sum().backward()
+        assert all(p.grad is not None for p in model.parameters()), method
+
+
+def test_resnet32_has_the_published_size_and_depth() -> None:
+    model = build_model("cifar10", "resnet32", "sce")
+    assert count_parameters(model) == 464_154  # He et al. 2016, table 6: 0.46 M
+    convolutions = sum(isinstance(m, torch.nn.Conv2d) for m in model.modules())
+    assert convolutions + 1 == 6 * 5 + 2
+
+
+def test_lenet5_has_the_published_size() -> None:
+    assert count_parameters(build_model("mnist", "lenet5", "sce")) == 61_706
+
+
+def test_cnn8_has_eight_layers() -> None:
+    layers = [m for m in build_model("cifar10", "cnn8", "sce").modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
+    assert len(layers) == 8
+
+
+def test_weights_come_from_the_seed_alone() -> None:
+    def weights(seed: int) -> torch.Tensor:
+        torch.rand(3)  # the caller's generator must not matter, nor be moved
+        return torch.cat([p.flatten() for p in build_model("digits", "lenet5", "isce", seed=seed).parameters()])
+
+    state = torch.get_rng_state()
+    build_model("digits", "lenet5", "isce", seed=7)
+    assert torch.equal(state, torch.get_rng_state())
+    assert torch.equal(weights(0), weights(0))
+    assert not torch.equal(weights(0), weights(1))
+
+
+def test_isce_outputs_are_unit_vectors_and_the_inference_transform_keeps_decisions(digits_isce: Classifier) -> None:
+    from isce import data
+
+    x = data.to_float(data.load("digits").test.images)
+    f = digits_isce(x)
+    torch.testing.assert_close(f.norm(dim=1), torch.ones(len(x)))
+    inference = InferenceTransform(digits_isce, s=1.5, m=0.1)(x)
+    assert torch.equal(inference.argmax(1), f.argmax(1))
+    top = f.max(1).values
+    torch.testing.assert_close(inference.max(1).values, 1.5 * top + 0.1)
+
+
+def test_random_is_fresh_in_every_pass_at_inference_and_absent_in_training() -> None:
+    model = build_model("mnist", "lenet5", "random")
+    x = torch.rand(2, 1, 28, 28)
+    assert not torch.equal(model.eval()(x), model(x))
+    assert torch.equal(model.train()(x), model(x))
+
+
+@pytest.mark.parametrize(("size", "full"), [(28, 31), (32, 35), (8, 9)])
+def test_resize_and_pad_sizes(size: int, full: int) -> None:
+    x = torch.ones(1, 1, size, size)
+    areas = set()
+    for _ in range(60):
+        out = RandomResizePad()(x)
+        assert out.shape[2:] == (full, full)
+        areas.add(int(out.sum()))
+    assert areas == {new * new for new in range(size, full)}
+
+
+def test_center_follows_its_update_rule() -> None:
+    head = methods.CenterHead(2, 3, weight=0.01, center_lr=0.5)
+    z = torch.tensor([[2.0, 0.0], [4.0, 0.0], [0.0, 1.0]])
+    head.after_step(z, torch.tensor([0, 0, 2]))
+    # c_0 - 0.5 * ((0 - 2) + (0 - 4)) / (1 + 2); c_1 unseen; c_2 - 0.5 * (0 - 1) / (1 + 1)
+    torch.testing.assert_close(head.centers, torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 0.25]]))
+
+
+def test_mmc_predicts_the_nearest_centre() -> None:
+    head = methods.MaxMahalanobisHead(16, 10, norm=10.0)
+    z = torch.randn(50, 16)
+    distances = torch.cdist(head.linear(z), head.centers)
+    torch.testing.assert_close(head(z), -(distances**2), atol=1e-3, rtol=1e-4)
+    assert torch.equal(head.raw_logits(z).argmax(1), distances.argmin(1))
+
+
+def test_lgm_margin_depends_on_the_data_set() -> None:
+    assert methods.get("lgm").settings("mnist", {})["alpha"] == 1.0
+    assert methods.get("lgm").settings("cifar10", {})["alpha"] == 0.3
+
+
+@pytest.mark.parametrize(
+    ("args", "options", "words"),
+    [
+        (("digit", "lenet5", "sce"), {}, "unknown data set 'digit'.*digits"),
+        (("digits", "lenet", "sce"), {}, "unknown backbone 'lenet'.*lenet5"),
+        (("digits", "lenet5", "i-sce"), {}, "unknown method 'i-sce'.*isce"),
+        (("digits", "lenet5", "isce"), {"margin": 1.0}, "unknown option of I-SCE 'margin'"),
+        (("digits", "lenet5", "isce"), {"s": 0.5}, "s must be at least 1"),
+        (("digits", "lenet5", "isce"), {"m": -0.1}, "m must be at least 0"),
+        (("digits", "lenet5", "isce"), {"embedding_dim": 0}, "embedding_dim must be at least 1"),
+    ],
+)
+def test_bad_input(args: tuple[str, str, str], options: dict[str, float], words: str) -> None:
+    with pytest.raises(ValueError, match=words) as caught:
+        build_model(*args, **options)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+def test_option_of_a_wrong_type() -> None:
+    with pytest.raises(TypeError, match="option s of I-SCE must be a number"):
+        build_model("digits", "lenet5", "isce", s="1.5")
+
+
+def test_parse() -> None:
+    assert methods.parse("all") == list(methods.METHODS)
+    assert methods.parse("isce, sce,isce") == ["isce", "sce"]
+    assert methods.parse("sce,controls") == ["sce", *methods.CONTROLS]
+    with pytest.raises(ValueError, match="did you mean 'arcface'"):
+        methods.parse("arcfase")

@@ -1,0 +1,143 @@
+"""Records: atomic, named by what they hold, with intervals that are right, and parameters that are checked."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from isce import record
+
+
+def test_wilson_against_scipy() -> None:
+    from scipy.stats import binomtest
+
+    for k, n in [(0, 10), (1, 10), (10, 10), (435, 1000), (9, 200)]:
+        expected = binomtest(k, n).proportion_ci(method="wilson")
+        assert record.wilson(k, n) == pytest.approx((100 * expected.low, 100 * expected.high), abs=1e-4)
+    for k, n in [(-1, 10), (11, 10), (0, 0)]:
+        with pytest.raises(ValueError, match="want 0 <= correct <= n"):
+            record.wilson(k, n)
+
+
+def test_mcnemar() -> None:
+    a = np.array([True] * 10 + [False] * 2 + [True] * 50)
+    b = np.array([False] * 10 + [True] * 2 + [True] * 50)
+    assert record.mcnemar(a, b) == pytest.approx(2 * sum(math.comb(12, k) for k in range(3)) / 2**12)
+    assert record.mcnemar(a, a) == 1.0
+
+
+def test_run_id_depends_on_content_alone() -> None:
+    assert record.run_id({"a": 1, "b": 2.0}) == record.run_id({"b": 2.0, "a": 1})
+    assert record.run_id({"a": 1}) != record.run_id({"a": 2})
+    assert len(record.run_id({})) == 10
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    record.write_json(path, {"schema": record.SCHEMA, "x": 1})
+
+    def fail() -> None:
+        with record.atomic(path) as part:
+            part.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert record.read_json(path) == {"schema": record.SCHEMA, "x": 1}
+    assert os.listdir(tmp_path) == ["result.json"]
+    with pytest.raises(ValueError, match="JSON"):  # NaN is no number of a record
+        record.write_json(path, {"schema": record.SCHEMA, "x": math.nan})
+    assert record.read_json(path) == {"schema": record.SCHEMA, "x": 1}
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": 0}', "null"])
+def test_a_damaged_or_foreign_record_is_none(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "result.json"
+    path.write_text(content)
+    assert record.read_json(path) is None
+    assert record.read_json(tmp_path / "absent.json") is None
+
+
+def test_find_prefers_runs_and_falls_back_to_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISCE_HOME", str(tmp_path))
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path / "elsewhere"))
+    here, there = tmp_path / "elsewhere" / "a" / "r.json", tmp_path / "results" / "a" / "r.json"
+    assert record.find(here) is None
+    record.write_json(there, {"schema": record.SCHEMA, "from": "results"})
+    assert (record.find(here) or {})["from"] == "results"
+    record.write_json(here, {"schema": record.SCHEMA, "from": "runs"})
+    assert (record.find(here) or {})["from"] == "runs"
+
+
+def test_provenance_names_everything() -> None:
+    found = record.provenance(torch.device("cpu"), "abc", 2.0, 100)
+    assert found["images_per_second"] == 50.0
+    assert found["device"] == "cpu"
+    assert found["packages"]["torch"] == torch.__version__.partition("+")[0] or torch.__version__
+    assert {"commit", "dirty", "python", "device_name", "precision", "data_sha256", "seconds", "finished"} <= set(found)
+    json.dumps(found)
+
+
+def test_devices() -> None:
+    assert record.pick_device("cpu") == torch.device("cpu")
+    assert record.pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    for name in ("gpu", "meta", ""):
+        with pytest.raises(ValueError, match="use auto, cpu, cuda"):
+            record.pick_device(name)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_cuda_asked_for_and_absent() -> None:
+    with pytest.raises(ValueError, match="no CUDA GPU here: use device='cpu'"):
+        record.pick_device("cuda")
+
+
+def namespace(**values: object) -> dict[str, object]:
+    kinds = {"lr": float, "method": str, "n": int, "eps": list, "epochs": int | None, "save": bool}
+    defaults = {"lr": 0.1, "method": "isce", "n": 3, "eps": [1.0], "epochs": None, "save": False}
+    return {"__annotations__": kinds, "In": [""], "Out": {}, "_dh": [], **defaults, **values}
+
+
+def test_check_parameters_accepts_what_is_right() -> None:
+    given = namespace(lr=1, epochs=5)
+    record.check_parameters(given)
+    assert given["lr"] == 1.0
+    assert type(given["lr"]) is float
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "words"),
+    [
+        ({"lr": "1e-3"}, TypeError, "parameter lr must be float, got '1e-3'.*YAML"),
+        ({"n": 1.5}, TypeError, "parameter n must be int"),
+        ({"n": True}, TypeError, "parameter n must be int"),
+        ({"save": "true"}, TypeError, "parameter save must be bool"),
+        ({"epochs": "5"}, TypeError, "parameter epochs must be int or None"),
+        ({"lr": math.nan}, ValueError, "must be a finite number"),
+        ({"epoch": 5}, ValueError, r"unknown parameter 'epoch' \(did you mean 'epochs'\?\)"),
+    ],
+)
+def test_check_parameters_refuses_what_is_wrong(values: dict[str, object], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words) as caught:
+        record.check_parameters(namespace(**values))
+    assert "\n" not in str(caught.value)
+
+
+def test_check_parameters_needs_declarations() -> None:
+    with pytest.raises(ValueError, match="no parameters declared"):
+        record.check_parameters({"a": 1})
+
+
+def test_paths_do_not_depend_on_the_working_directory(tmp_path: Path) -> None:
+    code = "from isce import record; print(record.home(), record.data_dir(), record.figures_dir())"
+    outputs = {
+        subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, check=True).stdout
+        for cwd in (tmp_path, Path.home())
+    }
+    assert len(outputs) == 1

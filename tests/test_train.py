@@ -1,0 +1,211 @@
+"""Training: learns, resumes exactly, survives damage, and its record says where it comes from."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from isce import data, methods, record, train
+from isce.models import Classifier
+from isce.train import Spec, load_or_train
+
+
+@pytest.fixture
+def own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path))
+    return tmp_path
+
+
+def weights(model: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([t.flatten().double() for t in model.state_dict().values()])
+
+
+@pytest.mark.parametrize("method", [*methods.METHODS, *methods.CONTROLS])
+def test_every_method_learns(method: str) -> None:
+    """Chance is 10 %. On 8 x 8 pixels Random loses some of its SCE model's accuracy, and AT some of its own."""
+    spec = Spec("digits", "lenet5", method, epochs=15 if method != "at" else 8)
+    model = load_or_train(spec, "cpu", progress=False)
+    assert not model.training
+    torch.manual_seed(0)
+    accuracy = train.accuracy(model, data.load("digits").test)
+    assert accuracy > (80 if method in ("random", "at") else 90)
+    if method != "at":
+        loss = (train.result(spec) or {})["metrics"]["train_loss"]
+        assert loss[-1] < loss[0]
+
+
+def test_record(digits_isce: Classifier) -> None:
+    spec = Spec("digits", "lenet5", "isce")
+    result = train.result(spec)
+    assert result is not None
+    assert result["spec"] == json.loads(json.dumps(spec.payload()))
+    assert result["metrics"]["test_accuracy"] == pytest.approx(train.accuracy(digits_isce, data.load("digits").test))
+    low, high = result["metrics"]["test_interval"]
+    assert low < result["metrics"]["test_accuracy"] < high
+    assert len(result["metrics"]["train_loss"]) == spec.epochs
+    assert result["provenance"]["data_sha256"] == data.DATASETS["digits"].sha256
+    assert sorted(os.listdir(spec.folder)) >= ["model.safetensors", "result.json"]
+
+
+def test_same_spec_same_run_same_weights(own_runs: Path) -> None:
+    spec = Spec("digits", "lenet5", "isce", epochs=1)
+    assert spec.run_id == Spec("digits", "lenet5", "isce", epochs=1, options={"s": 1.0, "m": 0.1}).run_id
+    others = [{"seed": 1}, {"epochs": 2}, {"embedding_dim": 3}, {"options": {"m": 0.05}}, {"method": "sce"}]
+    ids = {dataclasses.replace(spec, **({"options": {}} | o)).run_id for o in others}  # type: ignore[arg-type]
+    assert len(ids | {spec.run_id}) == 6
+    first = weights(load_or_train(spec, "cpu", progress=False))
+    for path in spec.folder.iterdir():
+        path.unlink()
+    torch.testing.assert_close(weights(load_or_train(spec, "cpu", progress=False)), first, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("method", ["center", "at"])
+def test_a_resumed_training_equals_an_uninterrupted_one(own_runs: Path, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = Spec("digits", "lenet5", method, epochs=3)
+    whole = weights(load_or_train(spec, "cpu", progress=False))
+    for path in spec.folder.iterdir():
+        path.unlink()
+
+    class Killed(BaseException):
+        pass
+
+    save, saved = train._save, []
+
+    def save_and_die(*args: object) -> None:
+        save(*args)  # type: ignore[arg-type]
+        saved.append(args)
+        if len(saved) == 2:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "_save", save_and_die)
+        with pytest.raises(Killed):
+            load_or_train(spec, "cpu", progress=False)
+    assert os.listdir(spec.folder) == ["checkpoint.pt"]
+    assert train.result(spec) is None
+    torch.testing.assert_close(weights(load_or_train(spec, "cpu", progress=False)), whole, rtol=0, atol=0)
+    assert not (spec.folder / "checkpoint.pt").exists()
+
+
+def test_a_killed_process_leaves_no_half_result_and_goes_on(own_runs: Path) -> None:
+    code = (
+        "import torch; torch.set_num_threads(1); from isce.train import *;"
+        "load_or_train(Spec('digits', 'lenet5', 'isce', epochs=60), 'cpu', progress=False)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "ISCE_RUNS": str(own_runs)})
+    spec = Spec("digits", "lenet5", "isce", epochs=60)
+    checkpoint = spec.folder / "checkpoint.pt"
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert checkpoint.exists()
+    assert train.result(spec) is None
+    before = len(torch.load(checkpoint, weights_only=True)["history"]["loss"])
+    assert 1 <= before < 60
+    load_or_train(spec, "cpu", progress=False)  # the dead process's lock does not hold it up
+    assert len((train.result(spec) or {})["metrics"]["train_loss"]) == 60
+
+
+def test_damaged_weights_are_trained_again(own_runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = Spec("digits", "lenet5", "sce", epochs=1)
+    first = weights(load_or_train(spec, "cpu", progress=False))
+    path = spec.folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    assert torch.equal(weights(load_or_train(spec, "cpu", progress=False)), first)
+    assert "missing or damaged: training them again" in capsys.readouterr().err
+
+
+def test_a_damaged_checkpoint_starts_anew(own_runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = Spec("digits", "lenet5", "sce", epochs=1)
+    first = weights(load_or_train(spec, "cpu", progress=False))
+    for path in spec.folder.iterdir():
+        path.unlink()
+    (spec.folder / "checkpoint.pt").write_bytes(b"no checkpoint")
+    assert torch.equal(weights(load_or_train(spec, "cpu", progress=False)), first)
+    assert "checkpoint.pt cannot be used" in capsys.readouterr().err
+
+
+def test_random_shares_the_weights_of_sce(digits_sce: Classifier) -> None:
+    spec = Spec("digits", "lenet5", "random")
+    model = load_or_train(spec, "cpu", progress=False)
+    assert torch.equal(weights(model), weights(digits_sce))
+    assert not spec.folder.exists()
+    assert train.result(spec) == train.result(Spec("digits", "lenet5", "sce"))
+
+
+def test_diverging_training_says_so(own_runs: Path) -> None:
+    model = Spec("digits", "lenet5", "sce", epochs=1).build()
+    with torch.no_grad():
+        model.head.linear.weight.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="training loss became nan in epoch 1"):
+        train.fit(model, data.load("digits").train, Spec("digits", "lenet5", "sce", epochs=1), progress=False)
+
+
+def test_adversarial_images_stay_in_the_ball_and_raise_the_loss(digits_sce: Classifier, generator: torch.Generator) -> None:
+    split = data.load("digits").test
+    x, y = data.to_float(split.images[:64]), split.labels[:64]
+    adversarial = train.adversarial_images(digits_sce, x, y, 0.5, 7, generator)
+    assert float((adversarial - x).flatten(1).norm(dim=1).max()) <= 0.5 + 1e-5
+    assert 0 <= float(adversarial.min()) <= float(adversarial.max()) <= 1
+    loss = torch.nn.functional.cross_entropy
+    assert float(loss(digits_sce(adversarial), y).detach()) > 5 * float(loss(digits_sce(x), y).detach())
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"dataset": "mnits"}, ValueError, "unknown data set"),
+        ({"backbone": "resnet"}, ValueError, "unknown backbone"),
+        ({"method": "isec"}, ValueError, "did you mean 'isce'"),
+        ({"seed": -1}, ValueError, "seed must be at least 0"),
+        ({"seed": 0.5}, TypeError, "seed must be a whole number"),
+        ({"epochs": 0}, ValueError, "epochs must be at least 1"),
+        ({"epochs": "5"}, TypeError, "epochs must be a whole number"),
+        ({"embedding_dim": 0}, ValueError, "embedding_dim must be at least 1"),
+        ({"options": {"s": 0.9}}, ValueError, "s must be at least 1"),
+        ({"options": {"m": -0.1}}, ValueError, "m must be at least 0"),
+        ({"options": {"gamma": 1.0}}, ValueError, "unknown option"),
+        ({"arm": "C"}, ValueError, "unknown arm"),
+        ({"arm": "A", "backbone": "lenet5"}, ValueError, "arm A exists for"),
+    ],
+)
+def test_bad_specs(change: dict[str, object], error: type[Exception], words: str) -> None:
+    good = {"dataset": "digits", "backbone": "lenet5", "method": "isce"}
+    with pytest.raises(error, match=words) as caught:
+        Spec(**(good | change))  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_that_fails_leaves_nothing(own_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISCE_DATA", str(own_runs / "nowhere"))
+    monkeypatch.setattr(data, "_decode", lambda *_: (_ for _ in ()).throw(OSError("no route to host")))
+    with pytest.raises(FileNotFoundError, match="mnist could not be read"):
+        load_or_train(Spec("mnist", "lenet5", "sce"), "cpu", progress=False)
+    assert [p for p in own_runs.rglob("*") if not p.name.endswith(".lock")] == []
+
+
+def test_arm_a_trains_and_keeps_the_pixel_mean(own_runs: Path) -> None:
+    from isce import as_coded
+
+    spec = Spec("digits", "resnet32", "isce", epochs=2, arm="A")
+    model = load_or_train(spec, "cpu", progress=False)
+    mean = data.to_float(data.load("digits").train.images).mean(0) * 2 - 1
+    torch.testing.assert_close(model.backbone.pixel_mean, mean)  # type: ignore[arg-type]
+    split = data.load("digits").test
+    x, y = data.to_float(split.images[:256]), split.labels[:256]
+    f = model(x)
+    assert float(f.max()) <= 1.0
+    assert not torch.allclose(model(x[:8]), f[:8], atol=1e-3)  # batch statistics: an image's logits depend on its batch
+    attacked = as_coded.attack(model, x, y, eps=0.04, steps=5)
+    assert attacked.shape == x.shape
+    assert float((attacked - x).abs().max()) <= 5 * 0.02 + 1e-6
+    assert record.read_json(spec.folder / "result.json") is not None
