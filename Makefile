@@ -1,5 +1,7 @@
 # Two commands on a fresh machine:  make replicate   and   make test
 PROFILE ?= digits
+# A part of the pipeline, such as GOAL=runs/cpu/attack-mnist-lenet5-0-seed0.ipynb; all of it by default
+GOAL ?=
 # Jobs at a time on a GPU
 GPUS ?= 1
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
@@ -16,7 +18,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 .PHONY: help setup replicate test results notebooks bench clean
 
 help:
-	@echo "make replicate [PROFILE=digits|cpu|full] [CORES=n]   train, attack, tables, figures, report"
+	@echo "make replicate [PROFILE=digits|cpu|full] [CORES=n] [GOAL=file]   train, attack, tables, figures, report"
 	@echo "make test        ruff, mypy, pytest, nbval over every notebook"
 	@echo "make results     copy the records of PROFILE's tables from runs/ to results/"
 	@echo "make notebooks   run every notebook with its defaults and write its outputs back"
@@ -33,8 +35,8 @@ $(READY): pyproject.toml constraints.txt
 # --nolock: a kill leaves a stale lock behind, and two runs of the same job are kept apart by isce's own locks.
 replicate: setup
 	$(BIN)/snakemake --cores $(CORES) --resources gpu=$(GPUS) --config profile=$(PROFILE) --nolock --rerun-incomplete \
-	  --rerun-triggers mtime params --keep-going --quiet rules
-	@echo "The report: runs/$(PROFILE)/report.html"
+	  --rerun-triggers mtime params --keep-going --quiet rules -- $(GOAL)
+	@test -n "$(GOAL)" || echo "The report: runs/$(PROFILE)/report.html"
 
 test: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -109,19 +109,25 @@ def build_backbone(name: str, shape: tuple[int, int, int]) -> nn.Module:
 
 
 class RandomResizePad(nn.Module):
-    """Xie et al. 2018: resize each batch to a random size in [H, H + e), zero-pad at random to H + e; fresh every pass.
+    """Xie et al. 2018: resize each image to a random size in [H, H + e), zero-pad at random to H + e; fresh every pass.
 
-    e is a tenth of the size: 28 pixels become 28..30, padded to 31; 32 become 32..34, padded to 35. Draws from torch's
-    global generator.
+    e is a tenth of the size: 28 pixels become 28..30, padded to 31; 32 become 32..34, padded to 35. Nearest neighbour.
+    Every image draws its own size and place, from torch's global generator.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        size = x.shape[2]
+        n, channels, size, _ = x.shape
         full = size + max(1, round(size / 10))
-        new = int(torch.randint(size, full, ()))
-        top, left = torch.randint(0, full - new + 1, (2,)).tolist()
-        x = F.interpolate(x, size=(new, new), mode="nearest")
-        return F.pad(x, (left, full - new - left, top, full - new - top))
+        new = torch.randint(size, full, (n, 1), device=x.device)
+        for dim in (2, 3):  # rows, then columns: each output line is a line of the image, or zeros
+            start = (torch.rand(n, 1, device=x.device) * (full - new + 1)).long()
+            line = torch.arange(full, device=x.device) - start  # (n, full)
+            source = (line * size // new).clamp(0, size - 1)
+            shape = (n, 1, full, 1) if dim == 2 else (n, 1, 1, full)
+            index = source.view(shape).expand(n, channels, full, x.shape[3] if dim == 2 else full)
+            inside = ((line >= 0) & (line < new)).view(shape)
+            x = torch.where(inside, x.gather(dim, index), 0)
+        return x
 
 
 class Classifier(nn.Module):

@@ -9,7 +9,7 @@ import yaml
 
 from isce import methods, paper, record
 from isce.data import DATASETS
-from isce.evaluate import Evaluation, default_levels
+from isce.evaluate import Evaluation, default_levels, parse
 from isce.train import Spec
 
 
@@ -27,6 +27,7 @@ class Profile:
     eps: dict[str, list[float]]
     simba_steps: dict[str, list[float]]
     simba_queries: dict[str, int]
+    beyond: str
     train_jobs: list[str]
     attack_jobs: list[str]
     controls: str
@@ -67,11 +68,9 @@ class Profile:
         return Evaluation(spec, attack, self.levels(block, attack), n, self.simba_queries[block])
 
     def attacks(self, block: str, backbone: str) -> list[str]:
-        """Those that the profile's tables ask for on this network."""
-        columns = [
-            c for t in self.tables for c in paper.TABLES[t].columns if (c.block, c.backbone) == (block, backbone)
-        ]
-        return list(dict.fromkeys(c.attack for c in columns))
+        """Those that the profile's tables ask for on this network, then those beyond the paper."""
+        columns = [c for t in self.tables for c in paper.TABLES[t].columns if (c.block, c.backbone) == (block, backbone)]
+        return list(dict.fromkeys([*(c.attack for c in columns), *parse(self.beyond)]))
 
 
 @lru_cache

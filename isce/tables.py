@@ -5,12 +5,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import nbformat
+import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
 from isce import paper, record
 from isce.data import DATASETS
-from isce.evaluate import Evaluation, load_or_evaluate
+from isce.evaluate import Evaluation, load_or_evaluate, unpack
 from isce.evaluate import label as attack_label
 from isce.methods import get
 from isce.profiles import Profile, load
@@ -87,6 +88,47 @@ def compute(number: int, profile: Profile, methods: Sequence[str], device: str =
                     load_or_evaluate(wanted, device, progress)
 
 
+def outcomes(profile: Profile, block: str, backbone: str, method: str, attack: str, at: int) -> np.ndarray | None:
+    """Which images stayed right, over all seeds that have a record; None where there is none."""
+    found = [record.find(profile.evaluation(block, backbone, method, attack, seed).path) for seed in profile.seeds]
+    bits = [unpack(r["results"][at]["correct"], r["n"]) for r in found if r is not None]
+    return np.concatenate(bits) if bits else None
+
+
+def attacked(profile: Profile, block: str, backbone: str, methods: Sequence[str] | None = None) -> pd.DataFrame:
+    """Every attack of the profile on one network, the paper's and ours, in the long form of `cells`; and `worst`.
+
+    `worst`: the images that stay right under all of these attacks at a level, over the same images.
+    """
+    rows = []
+    for method in methods if methods is not None else profile.methods:
+        standing: dict[float, list[np.ndarray]] = {}
+        where = {"method": method, "block": block, "backbone": backbone}
+        for attack in profile.attacks(block, backbone):
+            wanted = [profile.evaluation(block, backbone, method, attack, seed) for seed in profile.seeds]
+            for at, level in enumerate(wanted[0].levels):
+                cell = {"level": level, "accuracy": math.nan} | (measure(wanted, at) or {})
+                rows.append({**where, "attack": attack, "column": f"{attack}:{at}", **cell})
+                bits = outcomes(profile, block, backbone, method, attack, at)
+                if (
+                    bits is not None and wanted[0].queries == 0 and attack != "clean"
+                ):  # SimBA's level is a step, no radius
+                    standing.setdefault(level, []).append(bits)
+        for at, (level, found) in enumerate(standing.items()):
+            right = np.logical_and.reduce(found)
+            low, high = record.wilson(int(right.sum()), len(right))
+            cell = {
+                "level": level,
+                "accuracy": 100 * float(right.mean()),
+                "low": low,
+                "high": high,
+                "seeds": 1,
+                "n": len(right),
+            }
+            rows.append({**where, "attack": "worst", "column": f"worst:{at}", **cell})
+    return pd.DataFrame(rows)
+
+
 def text(cell: Any) -> str:
     """`43.5 [40.5, 46.6]` for one seed, `43.5 ± 1.2` for several, NO_RECORD for none."""
     if not math.isfinite(cell["accuracy"]):
@@ -96,15 +138,16 @@ def text(cell: Any) -> str:
     return f"{cell['accuracy']:.1f} [{cell['low']:.1f}, {cell['high']:.1f}]"
 
 
-def layout(number: int, profile: Profile, long: pd.DataFrame, show: Callable[[Any], str] = text) -> pd.DataFrame:
+def layout(profile: Profile, long: pd.DataFrame, show: Callable[[Any], str] = text) -> pd.DataFrame:
     """The paper's layout: a row per method, columns (data set and network, level, attack); cells as text."""
     names = {}
     for _, cell in long.drop_duplicates("column").iterrows():
         dataset = profile.stand_in[cell["block"]]
         stand_in = f" for {DATASETS[cell['block']].label}" if dataset != cell["block"] else ""
-        what = "step" if cell["attack"] == "simba" else "ε"
-        level = "" if cell["attack"] == "clean" else f"{what} = {cell['level']:g}"
-        names[cell["column"]] = (f"{DATASETS[dataset].label}{stand_in}", level, attack_label(cell["attack"]))
+        symbol = "step" if cell["attack"].startswith("simba") else "ε"
+        level = "" if cell["attack"] == "clean" else f"{symbol} = {cell['level']:g}"
+        what = "worst case" if cell["attack"] == "worst" else attack_label(cell["attack"])
+        names[cell["column"]] = (f"{DATASETS[dataset].label}{stand_in}", level, what)
     wide = long.assign(cell=[show(c) for _, c in long.iterrows()]).pivot(
         index="method", columns="column", values="cell"
     )
@@ -184,14 +227,14 @@ def show_figures(profile: Profile, name: str) -> None:
 
 
 def publish(name: str) -> list[str]:
-    """Copy the records of a profile's tables from runs/ to results/: small JSON, no images, no weights. -> their paths."""
+    """Copy the records of a profile from runs/ to results/: small JSON, no images, no weights. Returns their paths."""
     profile, wanted = load(name), []
-    for number in profile.tables:
-        for column in paper.TABLES[number].columns:
-            for method in profile.methods:
-                for seed in profile.seeds:
-                    evaluation = profile.evaluation(column.block, column.backbone, method, column.attack, seed)
-                    wanted += [evaluation.path, evaluation.spec.trained().folder / "result.json"]
+    for block, backbone in profile.nets:
+        for method in profile.methods:
+            for seed in profile.seeds:
+                wanted.append(profile.spec(block, backbone, method, seed).trained().folder / "result.json")
+                attacks = profile.attacks(block, backbone)
+                wanted += [profile.evaluation(block, backbone, method, attack, seed).path for attack in attacks]
     copied = []
     for path in dict.fromkeys(wanted):
         content = record.read_json(path)

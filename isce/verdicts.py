@@ -11,9 +11,9 @@ import torch
 from pandas.io.formats.style import Styler
 
 from isce import paper, record, theory
-from isce.evaluate import unpack
 from isce.methods import METHODS, get
 from isce.profiles import Profile
+from isce.tables import outcomes
 
 STANDS, FALLS, MIXED, OPEN = "stands", "falls", "mixed", "no record"
 LEVEL = 0.05  # of every paired test
@@ -28,13 +28,6 @@ class Duel:
     winner: int  # 1: I-SCE, -1: the competitor, 0: no significant difference
     block: str
     attack: str
-
-
-def outcomes(profile: Profile, block: str, backbone: str, method: str, attack: str, at: int) -> np.ndarray | None:
-    """Which images stayed right, over all seeds that have a record; None where there is none."""
-    found = [record.find(profile.evaluation(block, backbone, method, attack, seed).path) for seed in profile.seeds]
-    bits = [unpack(r["results"][at]["correct"], r["n"]) for r in found if r is not None]
-    return np.concatenate(bits) if bits else None
 
 
 def duels(

@@ -82,14 +82,23 @@ def test_random_is_fresh_in_every_pass_at_inference_and_absent_in_training() -> 
 
 
 @pytest.mark.parametrize(("size", "full"), [(28, 31), (32, 35), (8, 9)])
-def test_resize_and_pad_sizes(size: int, full: int) -> None:
-    x = torch.ones(1, 1, size, size)
-    areas = set()
-    for _ in range(60):
-        out = RandomResizePad()(x)
-        assert out.shape[2:] == (full, full)
-        areas.add(int(out.sum()))
-    assert areas == {new * new for new in range(size, full)}
+def test_resize_and_pad(size: int, full: int) -> None:
+    """Each image has its own size and place, and is what torch's own nearest-neighbour interpolation makes of it."""
+    x = torch.rand(1, 2, size, size) + 0.5
+    out = RandomResizePad()(x.expand(200, -1, -1, -1))
+    assert out.shape == (200, 2, full, full)
+    sizes, places = set(), set()
+    for image in out:
+        rows, columns = (image[0] > 0).any(1).nonzero()[:, 0], (image[0] > 0).any(0).nonzero()[:, 0]
+        top, left, new = int(rows[0]), int(columns[0]), len(rows)
+        expected = torch.nn.functional.interpolate(x, size=(new, new), mode="nearest")[0]
+        assert torch.equal(image[:, top : top + new, left : left + new], expected)
+        assert float(image.sum()) == pytest.approx(float(expected.sum()), rel=1e-5)
+        sizes.add(new)
+        places.add((top, left))
+    assert sizes == set(range(size, full))
+    assert (0, 0) in places
+    assert (full - size, full - size) in places
 
 
 def test_center_follows_its_update_rule() -> None:

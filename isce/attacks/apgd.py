@@ -67,9 +67,9 @@ def climb(
             window = max(window - shrink, least)
             checkpoint = i + window
         if i < steps:
-            z = project(x + per_image(size, x) * steepest(g, norm), x0, eps, norm)
-            if i > 0:
-                z = project(x + 0.75 * (z - x) + 0.25 * (x - x_old), x0, eps, norm)
+            z = project(x + steepest(g, norm, size), x0, eps, norm)
+            if i > 0:  # momentum: x + 0.75 (z - x) + 0.25 (x - x_old)
+                z = project(z.mul_(0.75).add_(x, alpha=0.5).sub_(x_old, alpha=0.25), x0, eps, norm)
             x, x_old = z, x
     out[rows], value[rows] = x_best, f_best
     return out, success, value

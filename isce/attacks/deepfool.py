@@ -50,8 +50,7 @@ def deepfool(
                 distance = f[:, k].detach().abs() / dual_norm_of(w_k, norm).clamp_min(tiny(w_k))
                 w = torch.where(per_image(distance < nearest, w), w_k, w)
                 nearest = torch.minimum(nearest, distance)
-            length = (1 + overshoot) * (nearest + 1e-4)
-            x = (x.detach() + per_image(length, x) * steepest(w, norm)).clamp_(0, 1)
+            x = (x.detach() + steepest(w, norm, (1 + overshoot) * (nearest + 1e-4))).clamp_(0, 1)
             with torch.no_grad():
                 done = clearly_wrong(model(x), y)
             if done.any():  # they leave before the next k gradients, which cost far more than a forward pass

@@ -33,7 +33,7 @@ def fgsm(
         x = batch.images.clone()
         logits = differentiable(model, x)
         (gradient,) = torch.autograd.grad(loss(logits, batch.labels, batch.targets).sum(), x)
-        return project(batch.images + eps * steepest(gradient, norm), batch.images, eps, norm)
+        return project(batch.images + steepest(gradient, norm, eps), batch.images, eps, norm)
 
     return launch(
         model, images, labels, attack, targeted=targeted, targets=targets, batch_size=batch_size, generator=generator

@@ -28,20 +28,20 @@ def tiny(x: Tensor) -> float:
     return torch.finfo(x.dtype).tiny ** 0.5
 
 
-def steepest(gradients: Tensor, norm: str = "l2") -> Tensor:
-    """The step of norm 1 that ascends most: g / ||g||_2, or sign(g). (N, ...) -> (N, ...); 0 where g = 0."""
+def steepest(gradients: Tensor, norm: str = "l2", length: Tensor | float = 1.0) -> Tensor:
+    """The step of this length, a number or (N,), that ascends most: along g, or along sign(g) in linf; 0 where g = 0."""
     if norm == "linf":
-        return gradients.sign()
-    return gradients * per_image(norm_of(gradients).clamp_min(tiny(gradients)).reciprocal(), gradients)
+        return gradients.sign() * (per_image(length, gradients) if isinstance(length, Tensor) else length)
+    return gradients * per_image(length / norm_of(gradients).clamp_min_(tiny(gradients)), gradients)
 
 
 def project(points: Tensor, images: Tensor, eps: float, norm: str = "l2") -> Tensor:
-    """Into the eps-ball around the images, then into [0, 1]; clipping moves a point only closer to its image."""
+    """Into the eps-ball around the images, then into [0, 1]: clipping moves a point only closer to its image."""
     delta = points - images
     if norm == "linf":
-        delta = delta.clamp_(-eps, eps)
+        delta.clamp_(-eps, eps)
     else:
-        delta = delta.mul_(per_image((eps / norm_of(delta).clamp_min(tiny(delta))).clamp_max(1), delta))
+        delta.mul_(per_image((eps / norm_of(delta).clamp_min_(tiny(delta))).clamp_max_(1), delta))
     return delta.add_(images).clamp_(0, 1)
 
 

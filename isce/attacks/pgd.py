@@ -59,7 +59,7 @@ def pgd(
                         break
                     gradient = gradient[keep] if i < steps else gradient
                 if i < steps:
-                    x = project(x + step * steepest(gradient, norm), x0, eps, norm)
+                    x = project(x + steepest(gradient, norm, step), x0, eps, norm)
             if not len(left := rows):
                 break
             better = losses > best[rows]

@@ -4,8 +4,8 @@ from functools import partial
 
 import pytest
 import torch
-from conftest import Linear, centred
 
+from conftest import Linear, centred
 from isce import attacks
 from isce.attacks.norms import norm_of, onto_hyperplane, steepest
 
@@ -39,13 +39,13 @@ def test_deepfool_and_fab_find_the_exact_distance(case, norm):
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_two_classes_reach_the_optimum_of_the_ball(case, norm):
-    """With two classes the objective is linear: x + eps * steepest(w) is the best point of the ball."""
+    """With two classes the objective is linear: the steepest step of length eps is the best point of the ball."""
     shape, dtype, batch_size = case[1].shape[1:], case[1].dtype, case[3]
     model, x = Linear(shape, 2, dtype=dtype), case[1]
     y = model(x).argmax(1)
     eps = 0.9 * model.distances(x, norm).min().item()  # no image can fall
     w = (model.weight[1 - y] - model.weight[y]).detach().view_as(x)
-    best = x + eps * steepest(w, norm)
+    best = x + steepest(w, norm, eps)
     common = {"eps": eps, "norm": norm, "batch_size": batch_size}
     torch.testing.assert_close(attacks.fgsm(model, x, y, **common), best)
     still = attacks.pgd(model, x, y, random_start=False, steps=10, **common)
