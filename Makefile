@@ -9,6 +9,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Oracles of the tests and rivals in the benchmarks. Without their dependencies: torchattacks alone would downgrade requests.
+PEERS := torchattacks adv-lib adversarial-robustness-toolbox
 
 # The pipeline and papermill find the environment's programs first, and matplotlib needs no display.
 export PATH := $(abspath $(BIN)):$(PATH)
@@ -30,6 +32,7 @@ setup: $(READY)
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps $(PEERS)
 	touch $@
 
 # --nolock: a kill leaves a stale lock behind, and two runs of the same job are kept apart by isce's own locks.

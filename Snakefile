@@ -70,7 +70,7 @@ rule train:
     params:
         run=lambda w, output: papermill(
             "train", output[0], dataset=w.dataset, backbone=w.backbone, method=profile.train_jobs[int(w.job)],
-            seed=int(w.seed), epochs=profile.epochs.get(w.dataset), device=device),
+            seed=int(w.seed), epochs=profile.epochs.get(w.dataset, 0), device=device),
     shell:
         "{params.run}"
 
@@ -88,7 +88,7 @@ rule attack:
             "attack", output[0], dataset=profile.stand_in[w.block], backbone=w.backbone,
             method=profile.attack_jobs[int(w.job)], attacks=",".join(profile.attacks(w.block, w.backbone)),
             eps=profile.eps[w.block], simba_steps=profile.simba_steps[w.block], simba_queries=profile.simba_queries[w.block],
-            n=profile.n, seed=int(w.seed), epochs=profile.epochs.get(profile.stand_in[w.block]), device=device),
+            n=profile.n, seed=int(w.seed), epochs=profile.epochs.get(profile.stand_in[w.block], 0), device=device),
     shell:
         "{params.run}"
 

@@ -323,6 +323,9 @@ def load_or_evaluate(evaluation: Evaluation, device: str = "auto", progress: boo
             if evaluation.attack == "clean":
                 done["outputs"] = output_means(model, split)
             record.write_json(evaluation.path, done)
+            done = record.read_json(evaluation.path)  # what the next reader gets, lists for tuples
+    if done is None:
+        raise RuntimeError(f"{evaluation.path} does not hold what was just written: is the disk full or failing?")
     return done
 
 

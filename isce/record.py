@@ -214,6 +214,8 @@ def check_parameters(namespace: dict[str, Any]) -> None:
         value, allowed = namespace[name], typing.get_args(kind) or (kind,)
         if isinstance(value, int) and not isinstance(value, bool) and float in allowed and int not in allowed:
             value = namespace[name] = float(value)
+        if isinstance(value, int) and not isinstance(value, bool) and allowed == (str,):  # papermill reads `-p table 5`
+            value = namespace[name] = str(value)
         if not any(type(value) is t for t in allowed):
             hint = (
                 " (write 0.001 or 1.0e-3: YAML reads 1e-3 as text)"

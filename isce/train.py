@@ -18,7 +18,7 @@ from tqdm import tqdm
 from isce import as_coded, data, methods, record
 from isce.attacks import random
 from isce.attacks.common import differentiable, held
-from isce.attacks.norms import ascend, project_, random_in_ball
+from isce.attacks.norms import project, random_in_ball, steepest
 from isce.data import DATASETS
 from isce.losses import softmax_cross_entropy
 from isce.models import BACKBONES, Classifier, build_model
@@ -256,7 +256,7 @@ def adversarial_images(
         for _ in range(steps):
             loss = softmax_cross_entropy(differentiable(model, adversarial), y).sum()
             (gradient,) = torch.autograd.grad(loss, adversarial)
-            adversarial = project_(ascend(adversarial.detach(), gradient, 2.5 * eps / steps), x, eps)
+            adversarial = project(adversarial.detach() + 2.5 * eps / steps * steepest(gradient), x, eps)
     return adversarial.detach()
 
 

@@ -47,8 +47,8 @@ def results(sce: nn.Module, digits: tuple[Tensor, Tensor]) -> dict[str, dict[str
     """The checks of the honest model and of every masking one, by name."""
     found = {}
     for name, mask in {"honest": nn.Sequential, **checks.MASKS}.items():
-        draws = 200 if name == "quantised" else 20
-        done = checks.run_checks(mask(sce), *digits, eps=0.5, surrogate=sce, steps=20, queries=100, draws=draws)
+        budget = {"steps": 10, "restarts": 8, "queries": 60, "draws": 100 if name == "quantised" else 20}
+        done = checks.run_checks(mask(sce), *digits, eps=0.5, surrogate=sce, **budget)
         found[name] = {check.name: check for check in done}
     return found
 
@@ -98,9 +98,8 @@ def test_linear_model_has_known_answers() -> None:
     model, x, y = linear()
     done = {c.name: c for c in checks.run_checks(model, x, y, **CHEAP | {"eps": 0.2, "steps": 20})}
     assert done["finite differences"].numbers["ratio"] == pytest.approx(1, abs=1e-3)  # the log-odds are linear
-    assert done["single step"].numbers["standing"] == done["single step"].numbers["standing_other"]
     margin = model(x).diff(dim=1).abs()[:, 0] / model[0].weight.diff(dim=0).norm()  # type: ignore[index,operator]
-    assert done["single step"].numbers["standing"] == pytest.approx(100 * float((margin > 0.2).float().mean()))
+    assert done["single step"].numbers["standing_other"] == pytest.approx(100 * float((margin > 0.2).float().mean()))
     assert done["unbounded eps"].numbers["left"] == 0
     assert {n for n, c in done.items() if c.passed is None} == {"black box", "transfer", "deepfool"}
     assert checks.failures(list(done.values())) == []

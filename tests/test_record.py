@@ -105,8 +105,9 @@ def namespace(**values: object) -> dict[str, object]:
 
 
 def test_check_parameters_accepts_what_is_right() -> None:
-    given = namespace(lr=1, epochs=5)
+    given = namespace(lr=1, epochs=5, method=5)
     record.check_parameters(given)
+    assert given["method"] == "5"
     assert given["lr"] == 1.0
     assert type(given["lr"]) is float
 

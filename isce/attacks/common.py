@@ -121,8 +121,8 @@ def rounding(logits: Tensor) -> Tensor:
 
 
 def clearly_wrong(logits: Tensor, labels: Tensor) -> Tensor:
-    """(n,) whether the margin exceeds rounding a hundredfold: nearer to the boundary another batch may disagree."""
-    return margin(logits, labels) > 128 * rounding(logits)
+    """(n,) whether the margin exceeds rounding sixteenfold: nearer to the boundary another batch may disagree."""
+    return margin(logits, labels) > 16 * rounding(logits)
 
 
 def launch(

@@ -25,9 +25,9 @@ def deepfool(
     ascent of f_l; $10^{-4}$ is the original code's. k runs over the `num_classes` - 1 most likely wrong classes of the
     clean image; every iterate is clipped to [0, 1].
 
-    images (N, ...) in [0, 1], labels (N,). Returns (N, ...). An image is done once its margin exceeds 1024 machine
-    epsilons of its largest logit, a ten-thousandth in float32: the verdict on a point nearer to the boundary would change
-    with the batch size. Where `steps` do not suffice, the last iterate is returned, which may be still correctly
+    images (N, ...) in [0, 1], labels (N,). Returns (N, ...). An image is done once its margin exceeds 128 machine
+    epsilons of its largest logit (`clearly_wrong`): the verdict on a point nearer to the boundary would change with the
+    batch size. Where `steps` do not suffice, the last iterate is returned, which may be still correctly
     classified, and far away. Raises ValueError or TypeError on bad input.
     """
     check_numbers(norm, steps=steps, num_classes=num_classes)

@@ -1,0 +1,203 @@
+"""Evaluation: rows that say what happened to each image, judged by the model's own decisions; records that can be trusted."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from isce import attacks, data, evaluate
+from isce.evaluate import Evaluation, load_or_evaluate
+from isce.models import Classifier
+from isce.train import Spec
+
+SPEC = Spec("digits", "lenet5", "isce")
+N = 40
+
+
+@pytest.fixture(scope="module")
+def split() -> data.Split:
+    return data.subset(data.load("digits").test, N)
+
+
+@pytest.fixture(scope="module")
+def frame(digits_isce: Classifier, split: data.Split) -> pd.DataFrame:
+    requests = {"clean": [0.0], "pgd_un_10": [0.5, 1.0], "pgd_tar_10": [1.0], "deepfool_50": [0.3, 1.0], "simba": [0.1]}
+    return evaluate.evaluate(digits_isce, split, requests | {"deepfool_50@raw": [1.0]}, queries=60)
+
+
+def test_a_row_per_image_attack_and_level(frame: pd.DataFrame, split: data.Split) -> None:
+    sizes = frame.groupby(["attack", "level"]).size()
+    assert len(sizes) == 8
+    assert set(sizes) == {N}
+    assert (frame["label"].to_numpy().reshape(-1, N) == split.labels.numpy()).all()
+    assert (frame["correct"] == (frame["adversarial"] == frame["label"])).all()
+
+
+def test_rows_agree_with_the_attack_itself(frame: pd.DataFrame, digits_isce: Classifier, split: data.Split) -> None:
+    x = data.to_float(split.images)
+    adversarial = attacks.pgd(
+        digits_isce, x, split.labels, eps=1.0, steps=10, generator=torch.Generator().manual_seed(0), batch_size=256
+    )
+    rows = frame.query("attack == 'pgd_un_10' and level == 1.0")
+    assert (rows["adversarial"].to_numpy() == digits_isce(adversarial).argmax(1).numpy()).all()
+    np.testing.assert_allclose(rows["norm"], (adversarial - x).flatten(1).norm(dim=1), atol=1e-6)
+
+
+def test_perturbations_stay_within_their_level(frame: pd.DataFrame) -> None:
+    bounded = frame[~frame["attack"].isin(["simba"])]
+    assert (bounded["norm"] <= bounded["level"] + 1e-5).all()
+    assert (frame.loc[frame["attack"] == "clean", "norm"] == 0).all()
+    wrong = frame[frame["clean"] != frame["label"]]
+    assert (wrong["norm"] < 1e-6).all()  # images already misclassified are left alone
+
+
+def test_deepfool_is_scaled_back_and_keeps_its_smallest_norms(frame: pd.DataFrame) -> None:
+    small, large = (frame.query(f"attack == 'deepfool_50' and level == {level}") for level in (0.3, 1.0))
+    assert (small["minimal"].to_numpy() == large["minimal"].to_numpy()).all()
+    for rows, level in ((small, 0.3), (large, 1.0)):
+        reached = rows[rows["minimal"].to_numpy() <= level]
+        assert not reached["correct"].any()
+        np.testing.assert_allclose(rows["norm"], np.minimum(rows["minimal"], level), atol=1e-5)
+    norms = evaluate.minimal_norms(large)
+    assert (norms[(large["clean"] != large["label"]).to_numpy()] == 0).all()
+
+
+def test_simba_counts_queries(frame: pd.DataFrame) -> None:
+    rows = frame.query("attack == 'simba'")
+    assert rows["queries"].between(1, 60).all()
+    assert (rows.loc[rows["correct"], "queries"] == 60).all()
+    assert frame.loc[frame["attack"] != "simba", "queries"].isna().all()
+
+
+def test_the_artefact_of_normalised_logits(frame: pd.DataFrame) -> None:
+    """DeepFool's linearisation of normalised logits finds larger perturbations than that of the raw ones: same decisions."""
+    median = {name: frame.query(f"attack == '{name}' and level == 1.0")["minimal"].median() for name in ("deepfool_50", "deepfool_50@raw")}
+    assert median["deepfool_50"] > 1.1 * median["deepfool_50@raw"]
+
+
+@pytest.mark.parametrize("method", ["isce", "sce", "mmc", "lgm", "arcface", "random"])
+@pytest.mark.parametrize("surface", ["raw", "x20", "inference", "eot20", "transfer"])
+def test_surfaces(method: str, surface: str, digits_sce: Classifier, split: data.Split) -> None:
+    from isce.models import build_model
+
+    model = build_model("digits", "lenet5", method).eval()
+    if surface == "inference" and method != "isce":
+        with pytest.raises(ValueError, match="surface 'inference' is I-SCE's"):
+            evaluate.surface_of(model, surface)
+        return
+    x = data.to_float(split.images)
+    seen = evaluate.surface_of(model, surface, digits_sce)
+    if surface != "transfer" and method != "random":
+        assert torch.equal(seen(x).argmax(1), model(x).argmax(1))
+    frame = evaluate.evaluate(model, split, {f"pgd_un_10@{surface}": [0.5]}, surrogate=digits_sce)
+    assert len(frame) == N
+
+
+def test_transfer_needs_a_surrogate(digits_isce: Classifier, split: data.Split) -> None:
+    with pytest.raises(ValueError, match="needs a surrogate"):
+        evaluate.evaluate(digits_isce, split, {"pgd_un_10@transfer": [0.5]})
+
+
+def test_a_random_model_is_evaluated_reproducibly(split: data.Split, digits_sce: Classifier) -> None:
+    from isce.models import build_model
+
+    model = build_model("digits", "lenet5", "random").eval()
+    model.load_state_dict(digits_sce.state_dict())
+    state = torch.get_rng_state()
+    first, second = (evaluate.evaluate(model, split, {"pgd_un_10": [0.5]}) for _ in range(2))
+    pd.testing.assert_frame_equal(first, second)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_record(digits_isce: Classifier) -> None:
+    wanted = Evaluation(SPEC, "deepfool_50", (0.5, 1.0), N)
+    record = load_or_evaluate(wanted, "cpu", progress=False)
+    rows = evaluate.load_rows(wanted)
+    assert record == json.loads(wanted.path.read_text())
+    assert record["n"] == N
+    for entry in record["results"]:
+        right = rows.loc[rows["level"] == entry["level"], "correct"].to_numpy()
+        assert entry["accuracy"] == pytest.approx(100 * right.mean())
+        assert entry["interval"][0] <= entry["accuracy"] <= entry["interval"][1]
+        assert (evaluate.unpack(entry["correct"], N) == right).all()
+    norms = evaluate.minimal_norms(rows[rows["level"] == 0.5])
+    assert record["minimal"]["median"] == pytest.approx(np.median(norms[norms > 0]))
+    before = wanted.path.stat().st_mtime_ns
+    load_or_evaluate(wanted, "cpu", progress=False)
+    assert wanted.path.stat().st_mtime_ns == before  # read, not made again
+
+
+def test_a_damaged_record_is_made_again(digits_isce: Classifier) -> None:
+    wanted = Evaluation(SPEC, "fgsm", (0.5,), N)
+    first = load_or_evaluate(wanted, "cpu", progress=False)
+    for damage in (wanted.path, wanted.path.with_suffix(".parquet")):
+        damage.unlink() if damage.suffix == ".parquet" else damage.write_text(damage.read_text()[:50])
+        assert load_or_evaluate(wanted, "cpu", progress=False)["results"] == first["results"]
+    changed = json.loads(wanted.path.read_text()) | {"weights_sha256": "of another training"}
+    wanted.path.write_text(json.dumps(changed))
+    assert load_or_evaluate(wanted, "cpu", progress=False)["weights_sha256"] == first["weights_sha256"]
+
+
+def test_simba_curve_and_clean_outputs(digits_isce: Classifier) -> None:
+    simba = load_or_evaluate(Evaluation(SPEC, "simba", (0.2,), N, queries=60), "cpu", progress=False)
+    curve = simba["results"][0]["curve"]
+    assert curve["queries"][0] == 0
+    assert curve["queries"][-1] == 60
+    assert curve["correct"][0] == N
+    assert sorted(curve["correct"], reverse=True) == curve["correct"]
+    assert curve["correct"][-1] == round(simba["results"][0]["accuracy"] * N / 100)
+    clean = load_or_evaluate(Evaluation(SPEC, "clean", (0.0,)), "cpu", progress=False)
+    split = data.load("digits").test
+    f = digits_isce(data.to_float(split.images)).detach().double()
+    others = [float(row.exp().sum() - row[y].exp()) for row, y in zip(f, split.labels, strict=True)]
+    assert clean["outputs"]["others_exp_sum"] == pytest.approx(np.mean(others), rel=1e-6)
+    assert clean["n"] == 500
+
+
+def test_pack() -> None:
+    bits = np.random.default_rng(0).random(1001) < 0.5
+    assert (evaluate.unpack(evaluate.pack(bits), 1001) == bits).all()
+
+
+def test_parse_and_labels() -> None:
+    assert evaluate.parse("pgd") == ["pgd_tar_10", "pgd_un_10", "pgd_tar_50", "pgd_un_50"]
+    assert evaluate.parse("deepfool@raw, clean,clean") == ["deepfool_10@raw", "deepfool_50@raw", "clean"]
+    assert evaluate.label("deepfool_50@raw") == "DF 50 on raw"
+    with pytest.raises(ValueError, match="unknown attack 'deepfol_50' .*deepfool_50"):
+        evaluate.parse("deepfol_50")
+    with pytest.raises(ValueError, match="unknown surface 'rw'"):
+        evaluate.parse("deepfool_50@rw")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"attack": "pgd"}, "one attack at a time"),
+        ({"attack": "nothing"}, "unknown attack"),
+        ({"levels": ()}, "no levels"),
+        ({"split": "tests"}, "did you mean 'test'"),
+    ],
+)
+def test_bad_evaluations(change: dict[str, object], words: str) -> None:
+    good = Evaluation(SPEC, "pgd_un_10", (0.5,), N)
+    with pytest.raises(ValueError, match=words):
+        dataclasses.replace(good, **change)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("level", [0.0, -1.0, float("nan")])
+def test_bad_levels(digits_isce: Classifier, split: data.Split, level: float, tmp_path: Path) -> None:
+    for attack in ("pgd_un_10", "deepfool_10", "simba"):
+        with pytest.raises(ValueError, match="every level must be > 0"):
+            evaluate.evaluate(digits_isce, split, {attack: [level]})
+
+
+def test_a_failed_evaluation_leaves_no_record(digits_isce: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = Evaluation(SPEC, "fgsm", (0.7,), N)
+    monkeypatch.setattr(evaluate, "summarize", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        load_or_evaluate(wanted, "cpu", progress=False)
+    assert not wanted.path.exists()

@@ -1,0 +1,59 @@
+"""One source of versions: pyproject.toml says what, constraints.txt pins it, environment.yml installs just that."""
+
+import re
+import tomllib
+from importlib.metadata import distributions
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import isce
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PINS = {
+    canonicalize_name(name): version
+    for name, version in re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+}
+WANTED = [Requirement(r) for r in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]]
+
+
+@pytest.mark.parametrize("requirement", WANTED, ids=lambda r: r.name)
+def test_everything_needed_is_pinned_within_its_bounds(requirement: Requirement) -> None:
+    assert PINS[canonicalize_name(requirement.name)] in requirement.specifier
+
+
+def test_peers_are_pinned() -> None:
+    (peers,) = re.findall(r"^PEERS := (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert all(canonicalize_name(peer) in PINS for peer in peers.split())
+
+
+def test_conda_installs_the_same_package_with_the_same_pins() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    *names, pip = environment["dependencies"]
+    assert pip == {"pip": ["-c constraints.txt", "-e .[dev]"]}
+    assert [re.match(r"\w+", name).group() for name in names] == ["python", "pip"]  # type: ignore[union-attr]
+    assert PROJECT["requires-python"] == ">=3.11"
+    assert names[0].startswith("python>=3.11")
+
+
+def test_versions_agree() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert isce.__version__ == PROJECT["version"] == citation["version"]
+    assert "MIT" in (ROOT / "LICENSE").read_text()
+
+
+def test_run_time_needs_no_peer() -> None:
+    """The peers are development-only: nothing in isce/ or the notebooks imports them."""
+    for path in [*(ROOT / "isce").rglob("*.py"), *(ROOT / "notebooks").glob("*.ipynb")]:
+        assert not re.search(r"import (foolbox|torchattacks|adv_lib|art\b)|from (foolbox|torchattacks|adv_lib|art)\b", path.read_text()), path
+
+
+def test_no_installed_package_is_missing_from_the_pins() -> None:
+    """What the tests run with is what the pins say, so that a fresh machine gets the same."""
+    installed = {canonicalize_name(d.metadata["Name"]): d.version.partition("+")[0] for d in distributions()}
+    direct = [canonicalize_name(r.name) for r in WANTED]
+    assert {n: installed.get(n) for n in direct} == {n: PINS[n] for n in direct}
