@@ -12,7 +12,7 @@ from isce import methods, profiles, record
 profile = profiles.load(config.get("profile", "digits"))
 device = config.get("device", "auto")
 gpu = int(record.pick_device(device).type == "cuda")  # jobs that take one; none on a CPU
-done = record.runs_dir() / profile.name
+done = Path(os.path.relpath(record.runs_dir() / profile.name))  # as one would name it as GOAL
 notebooks = Path(workflow.basedir) / "notebooks"
 os.environ.setdefault("OMP_NUM_THREADS", str(config.get("threads", 1)))  # jobs run side by side, each on its own cores
 

@@ -36,7 +36,7 @@ from isce.data import DATASETS
 VERSION = 1  # of everything that shapes a check's outcome
 TOLERANCE, LEVEL = 0.02, 0.01
 BUDGETS = {
-    "digits": {"steps": 20, "restarts": 5, "queries": 200, "draws": 200}
+    "digits": {"steps": 20, "restarts": 5, "queries": 100, "draws": 100}
 }  # of the notebook; elsewhere run_checks' own
 EPS_FACTORS = (0.25, 0.5, 1.0, 2.0)  # the curve of the check `larger eps`
 
