@@ -158,9 +158,7 @@ def gradient_norms(norms: Tensor, free: Tensor) -> Check:
     q = {f"q{k}": float(norms.quantile(k / 100)) for k in (5, 50, 95)}
     median = float(free.median())
     passed = float(norms.median()) > 16 * torch.finfo(norms.dtype).eps * median
-    says = (
-        f"Gradient norms, quantiles 5, 50, 95 %: {q['q5']:.1e}, {q['q50']:.1e}, {q['q95']:.1e}; log-odds {median:.1e}."
-    )
+    says = f"Gradient norms, quantiles 5, 50, 95 %: {q['q5']:.1e}, {q['q50']:.1e}, {q['q95']:.1e}; log-odds' median {median:.1e}."
     return Check("gradient norms", passed, {**q, "median_log_odds": median}, "ours", says)
 
 

@@ -226,8 +226,25 @@ def show_figures(profile: Profile, name: str) -> None:
                 display({"image/png": output["data"]["image/png"]}, raw=True)
 
 
+def summary(profile: Profile, block: str, backbone: str, attacks: Sequence[str]) -> pd.DataFrame:
+    """The README's table: methods with records on one network, under a few attacks and in the worst case of all."""
+    long = attacked(profile, block, backbone)
+    done = long.dropna(subset=["accuracy"])["method"].unique()
+    wanted = long[long["attack"].isin([*attacks, "worst"]) & long["method"].isin(done)]
+    order = {name: k for k, name in enumerate([*attacks, "worst"])}
+    return layout(profile, wanted.sort_values("attack", key=lambda names: names.map(order), kind="stable"))
+
+
+def markdown(wide: pd.DataFrame) -> str:
+    """A table of `layout` in Markdown; the columns' levels are joined, the data set's name left to the caption."""
+    heads = wide.columns.to_frame(index=False).itertuples(index=False)
+    flat = wide.set_axis([", ".join(filter(None, [what, level])) for _, level, what in heads], axis=1)
+    return str(flat.reset_index().to_markdown(index=False))
+
+
 def publish(name: str) -> list[str]:
-    """Copy the records of a profile from runs/ to results/: small JSON, no images, no weights. Returns their paths."""
+    """Copy a profile's records from runs/ to results/ (small JSON: no images, no weights), and write its tables as
+    results/<profile>.md. Returns the records' paths under results/."""
     profile, wanted = load(name), []
     for block, backbone in profile.nets:
         for method in profile.methods:
@@ -242,4 +259,27 @@ def publish(name: str) -> list[str]:
             target = record.results_dir() / path.relative_to(record.runs_dir())
             record.write_json(target, content)
             copied.append(str(target.relative_to(record.results_dir())))
+    with record.atomic(record.results_dir() / f"{name}.md") as part:
+        part.write_text(document(profile))
     return copied
+
+
+def document(profile: Profile) -> str:
+    """All tables of a profile that have a record, in Markdown, one per data set: for readers without a notebook."""
+    parts = [f"# Records of profile {profile.name}: {profile.title}", "Written by `make results`; do not edit."]
+    for number in profile.tables:
+        long = cells(number, profile)
+        for block in dict.fromkeys(long["block"]):
+            part = long[long["block"] == block]
+            done = part.dropna(subset=["accuracy"])["method"].unique()
+            if len(done):
+                shown = part[part["method"].isin(done)]
+                parts += [caption(number, profile, shown), markdown(layout(profile, shown))]
+    for block, backbone in profile.nets:
+        long = attacked(profile, block, backbone)
+        done = long.dropna(subset=["accuracy"])["method"].unique()
+        if len(done):
+            dataset = DATASETS[profile.stand_in[block]].label
+            parts.append(f"**Every attack on {backbone}, {dataset}**, worst case of all at the same radius last.")
+            parts.append(markdown(layout(profile, long[long["method"].isin(done)])))
+    return "\n\n".join(parts) + "\n"
