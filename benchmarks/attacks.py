@@ -1,6 +1,6 @@
 """Attacks side by side: ours, every installed peer, and the floor, on the same models and images, in one run.
 
-    python benchmarks/attacks.py                                   # LeNet-5 on the embedded digits, about two minutes
+    python benchmarks/attacks.py                                   # LeNet-5 on the embedded digits
     python benchmarks/attacks.py --dataset mnist --n 500 --threads 2
     python benchmarks/attacks.py --models resnet32/sce --n 32 --attacks pgd,deepfool
 
@@ -11,20 +11,21 @@ images; their row is to be compared with the one of ours on as many. Passes are 
 The table is printed, and written to results/benchmarks/attacks-<dataset>-<models>-<attacks>.json,
 with versions and machine.
 
-What was tried, LeNet-5 on MNIST, torch 2.15, one thread of a shared 2-core machine, process time, least of three:
+What was tried: LeNet-5 on MNIST, torch 2.15, one thread, process time, on a 2-core machine under other load (so: effects,
+not sizes; differences of a few per cent are noise):
 
-* DeepFool, 300 images. A forward pass without gradients decides who leaves before the nine gradients are taken: 1.42 s;
-  judging by the forward pass that also gives the gradients: 1.54 s; adv-lib, which does the latter: 1.53 s.
-* DeepFool's margin. Done beyond 1024 machine epsilons of the largest logit: 2,282 images in passes with gradients; beyond
-  128, still far above rounding: 1,914; adv-lib, at any positive margin: 2,160. 128 it is.
-* The nine gradients of 128 images: a loop over one graph 89 ms, vmap (is_grads_batched) 85 ms, one pass of a ninefold
-  batch 190 ms. The loop stays: nothing to gain, and it works for every model.
-* SimBA, 300 images, 300 queries. Every image at its own direction and sign, one query a pass: 3.60 s (87,951 images
-  passed); both signs of a direction as one batch of 2B: 4.03 s (92,730).
-* FAB judged by a safe margin within its loop stalls at the boundary: median l2 norm 1.49 on SCE, adv-lib 1.38. Judged by
-  the decision, with the safe margin left to a final search along the ray: 1.38.
-* PGD in place, with addcmul: x1.03 to x1.10 of the floor (batches of 256 and 64); out of place x1.03 to x1.09. The plain
-  form stays; at batches of 1,000, x1.02. What is left over the floor is dispatch of small operations.
+* DeepFool, 300 images, least of three. A forward pass without gradients decides who leaves before the nine gradients are
+  taken: 1.42 s; judging by the forward pass that also gives the gradients: 1.54 s; adv-lib, which does the latter: 1.53 s.
+* DeepFool's margin, same images. Done beyond 1024 machine epsilons of the largest logit: 2,282 images in passes with
+  gradients; beyond 128, still well above rounding: 1,914; beyond 32: 1,869; adv-lib, at any positive margin: 2,160.
+* The nine gradients of 128 images, least of three: a loop over one graph 89 ms, vmap (is_grads_batched) 85 ms, one pass of
+  a ninefold batch 190 ms. The loop stays: next to nothing to gain, and it works for every model.
+* SimBA, 300 images, 300 queries, least of two. Every image at its own direction and sign, one query a pass: 3.60 s (87,951
+  images passed); both signs of a direction as one batch of 2B: 4.03 s (92,730).
+* FAB, 100 images, 20 steps, judged by a safe margin within its loop, stalls at the boundary: median l2 norm 1.49 on SCE,
+  adv-lib 1.38. Judged by the decision, with the safe margin left to a final search along the ray: 1.38.
+* PGD where nobody falls, over the floor, least of six: out of place x1.055 (batch 256) and x1.095 (64); in place with
+  addcmul x1.033 and x1.105. No difference beyond noise: the plain form stays. What is left is dispatch of small operations.
 """
 
 import argparse

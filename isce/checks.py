@@ -14,8 +14,9 @@ import dataclasses
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -238,8 +239,9 @@ def run_checks(
     queries: int = 1000,
     draws: int = 1000,
     objective: str = "ce",
+    only: Iterable[str] | None = None,
 ) -> list[Check]:
-    """Every check, on the images that `model` has right.
+    """Every check, or `only` those named, on the images that `model` has right.
 
     Args:
         model: images in [0, 1] -> logits (N, K); its `raw_logits`, if it has them, are compared with its outputs.
@@ -285,21 +287,21 @@ def run_checks(
         def by_square() -> Check:
             if x.dim() != 4:
                 return skipped("black box", "C 5.4, A", "Square needs images (N, C, H, W)")
-            return black_box(felled, judge(run(attacks.square, queries=queries)))
+            return black_box(felled(), judge(run(attacks.square, queries=queries)))
 
         def by_transfer() -> Check:
             if surrogate is None:
                 return skipped("transfer", "C 4.5", "no surrogate was given")
             found = run(attacks.pgd, surrogate, steps=steps)  # just beyond its boundary: try the edge of the ball, too
             stretch = eps / norm_of(found - x, norm).clamp_min(1e-12)
-            return transfer(felled, judge(found) | judge((x + (found - x) * per_image(stretch, x)).clamp(0, 1)))
+            return transfer(felled(), judge(found) | judge((x + (found - x) * per_image(stretch, x)).clamp(0, 1)))
 
         def by_noise() -> Check:
             ever, d = torch.zeros_like(y, dtype=torch.bool), x[0].numel()
             for draw in range(draws):
                 step = random.signs(seeds, draw, d) if norm == "linf" else F.normalize(random.normal(seeds, draw, d))
                 ever |= judge((x + eps * step.to(x).view_as(x)).clamp(0, 1))
-            return noise(felled, ever)
+            return noise(felled(), ever)
 
         def by_deepfool() -> Check:
             if not callable(getattr(model, "raw_logits", None)):
@@ -311,36 +313,52 @@ def run_checks(
             on_outputs, on_raw = (norm_of(z - x, norm).where(judge(z), torch.inf) for z in found)
             return deepfool(on_outputs, on_raw)
 
-        felled = pgd()
-        naive = norm_of(input_gradients(model, x, y, cross_entropy, batch_size))
-        torch.manual_seed(seed)
-        slope = input_gradients(model, x, y, ce, batch_size)
-        near = [random_in_ball(x, seeds, k, eps, norm) for k in range(8)]
-        passes = randomness(torch.stack([outputs(model, x, draw=seed + k) for k in range(3)]))
-        torch.manual_seed(seed)
-        return [
-            single_step(felled, judge(run(attacks.fgsm, objective=objective))),
-            more_steps(felled, pgd(steps=2 * steps, step_size=2.5 * eps / steps)),
-            more_restarts(felled, pgd(restarts=restarts)),
-            larger_eps({eps * k: felled if k == 1 else pgd(eps=eps * k) for k in EPS_FACTORS}),
-            unbounded(pgd(eps=float(norm_of(torch.ones_like(x[:1]), norm)))),
-            by_square(),
-            by_transfer(),
-            by_noise(),
-            objectives(pgd(objective=cross_entropy), pgd(objective="margin")),
-            zero_gradients(naive),
-            saturation(clean.softmax(1).gather(1, y[:, None])[:, 0]),
-            gradient_norms(naive, norm_of(slope)),
-            finite_differences(
-                torch.stack([((z - x) * slope).flatten(1).sum(1) for z in near]),
-                torch.stack([ce(outputs(model, z), y) - ce(clean, y) for z in near]),
-            ),
-            by_deepfool(),
-            passes,
-            probabilities(clean),
-            one_by_one(clean, outputs(model, x, 1))
-            if passes.passed else skipped("one by one", "ours, after A", "the outputs are random"),
-        ]  # fmt: skip
+        @cache
+        def felled() -> Tensor:
+            return pgd()
+
+        @cache
+        def gradients(objective: Objective) -> Tensor:
+            torch.manual_seed(seed)
+            return input_gradients(model, x, y, objective, batch_size)
+
+        @cache
+        def passes() -> Check:
+            return randomness(torch.stack([outputs(model, x, draw=seed + k) for k in range(3)]))
+
+        def by_finite_differences() -> Check:
+            near = [random_in_ball(x, seeds, k, eps, norm) for k in range(8)]
+            predicted = [((z - x) * gradients(ce)).flatten(1).sum(1) for z in near]
+            return finite_differences(
+                torch.stack(predicted), torch.stack([ce(outputs(model, z), y) - ce(clean, y) for z in near])
+            )
+
+        def by_itself() -> Check:
+            if not passes().passed:
+                return skipped("one by one", "ours, after A", "the outputs are random")
+            return one_by_one(clean, outputs(model, x, 1))
+
+        every: dict[str, Callable[[], Check]] = {
+            "single step": lambda: single_step(felled(), judge(run(attacks.fgsm, objective=objective))),
+            "more steps": lambda: more_steps(felled(), pgd(steps=2 * steps, step_size=2.5 * eps / steps)),
+            "restarts": lambda: more_restarts(felled(), pgd(restarts=restarts)),
+            "larger eps": lambda: larger_eps({eps * k: felled() if k == 1 else pgd(eps=eps * k) for k in EPS_FACTORS}),
+            "unbounded eps": lambda: unbounded(pgd(eps=float(norm_of(torch.ones_like(x[:1]), norm)))),
+            "black box": by_square,
+            "transfer": by_transfer,
+            "noise": by_noise,
+            "objective": lambda: objectives(pgd(objective=cross_entropy), pgd(objective="margin")),
+            "zero gradients": lambda: zero_gradients(norm_of(gradients(cross_entropy))),
+            "saturation": lambda: saturation(clean.softmax(1).gather(1, y[:, None])[:, 0]),
+            "gradient norms": lambda: gradient_norms(norm_of(gradients(cross_entropy)), norm_of(gradients(ce))),
+            "finite differences": by_finite_differences,
+            "deepfool": by_deepfool,
+            "randomness": passes,
+            "probabilities": lambda: probabilities(clean),
+            "one by one": by_itself,
+        }
+        wanted = list(every) if only is None else [record.choose("check", name, every) for name in only]
+        return [every[name]() for name in wanted]
 
 
 def load_or_check(
@@ -352,7 +370,7 @@ def load_or_check(
     same data, backbone and seed. A record whose model has been trained anew since is made again.
     """
     known: dict[str, Any] = dict(run_checks.__kwdefaults__ or {})
-    for name in ("surrogate", "batch_size"):
+    for name in ("surrogate", "batch_size", "only"):
         del known[name]
     for name in budgets:
         record.choose("parameter of the checks", name, known)
@@ -406,7 +424,10 @@ def table(results: Mapping[str, Sequence[Check]]) -> pd.DataFrame:
 def styled(verdicts: pd.DataFrame) -> Styler:
     """The table of `table`, coloured for a notebook."""
     colors = {"FAIL": "background-color: #bd1f01; color: white; font-weight: bold", "-": "color: #999999"}
-    return verdicts.style.map(lambda verdict: colors.get(verdict, "")).set_uuid("verdicts")
+    name = record.run_id(
+        {"of": verdicts.to_dict()}
+    )  # of its cells in the page: another table's would share its colours
+    return verdicts.style.map(lambda verdict: colors.get(verdict, "")).set_uuid(name)
 
 
 def failures(checks: Sequence[Check]) -> list[str]:

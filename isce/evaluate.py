@@ -382,7 +382,7 @@ def summarize(frame: pd.DataFrame, queries: int = 0) -> dict[str, Any]:
         right = rows["correct"].to_numpy()
         entry = {
             "level": float(level),  # type: ignore[arg-type]
-            "accuracy": 100 * float(right.mean()),
+            "accuracy": 100 * int(right.sum()) / n,
             "interval": record.wilson(int(right.sum()), n),
             "correct": pack(right),
         }
@@ -393,7 +393,7 @@ def summarize(frame: pd.DataFrame, queries: int = 0) -> dict[str, Any]:
         results.append(entry)
     summary: dict[str, Any] = {
         "n": n,
-        "clean_accuracy": 100 * float(was_right.mean()),
+        "clean_accuracy": 100 * int(was_right.sum()) / n,
         "clean_interval": record.wilson(int(was_right.sum()), n),
         "results": results,
     }

@@ -108,7 +108,7 @@ def accuracy(model: nn.Module, split: data.Split, batch_size: int = 1000) -> flo
             for x, y in zip(split.images.split(batch_size), split.labels.split(batch_size), strict=True)
         ]
     model.train(was_training)
-    return 100 * float(torch.stack(right).sum()) / len(split)
+    return 100 * int(torch.stack(right).sum()) / len(split)
 
 
 def load_or_train(spec: Spec, device: str = "auto", progress: bool = True) -> Classifier:

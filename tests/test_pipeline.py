@@ -1,0 +1,87 @@
+"""The pipeline, from training to table, on a profile of seconds: killed half-way it goes on; finished it does nothing."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from isce import record
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = """
+title: two methods on the digits
+stand_in: {mnist: digits, cifar10: digits}
+epochs: {digits: 3}
+seeds: [0]
+tables: [5]
+n: 10
+eps: {mnist: [0.5, 1.0], cifar10: [0.5, 1.0]}
+simba_steps: {mnist: [0.1, 0.2], cifar10: [0.1, 0.2]}
+simba_queries: {mnist: 10, cifar10: 10}
+beyond: "deepfool_10@raw"
+train_jobs: ["sce,isce"]
+attack_jobs: ["sce,isce"]
+controls: ""
+figures: {n: 10, ablation_s: [1.0], ablation_m: [0.1], ablation_n: 10}
+checks: {methods: "sce", n: 10}
+"""
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "tiny.yaml").write_text(TINY)
+    monkeypatch.setenv("ISCE_HOME", str(tmp_path))
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path / "runs"))
+
+    def run() -> subprocess.Popen[str]:
+        command = ["snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "2", "--config", "profile=tiny"]
+        flags = ["--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime", "params", "--", "runs/tiny/tables.ipynb"]
+        return subprocess.Popen(
+            command + flags, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+        )
+
+    return run
+
+
+def test_kill_resume_and_nothing_to_do(start, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    runs = tmp_path / "runs"
+    first = start()
+    deadline = time.monotonic() + 180
+    while not list(runs.glob("digits-lenet5-*/result.json")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    subprocess.run(["pkill", "-KILL", "-f", str(runs)], check=False)  # kernels live in sessions of their own
+    trained = list(runs.glob("digits-lenet5-*/result.json"))
+    assert trained, first.stdout.read()
+    assert all(record.read_json(path) is not None for path in trained)
+    assert not (runs / "tiny" / "tables.ipynb").exists()
+    before = {path: path.stat().st_mtime_ns for path in trained}
+
+    second = start()
+    output, _ = second.communicate(timeout=300)
+    assert second.returncode == 0, output
+    for name in ("train-digits-lenet5-0-seed0", "attack-mnist-lenet5-0-seed0", "tables"):
+        assert (runs / "tiny" / f"{name}.ipynb").is_file()
+    assert {path: path.stat().st_mtime_ns for path in trained} == before  # what was done is not done again
+    assert "not run" not in (runs / "tiny" / "attack-mnist-lenet5-0-seed0.ipynb").read_text()
+    assert len(list(runs.glob("digits-lenet5-*/attacks/*.json"))) == 2 * 6
+
+    third = start()
+    output, _ = third.communicate(timeout=120)
+    assert third.returncode == 0
+    assert "Nothing to be done" in output
+
+
+def test_a_failing_job_says_why_and_leaves_no_output(start, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    config = tmp_path / "config" / "tiny.yaml"
+    config.write_text(config.read_text().replace('beyond: "deepfool_10@raw"', 'beyond: "deepfool_10@inference"'))
+    process = start()
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode != 0
+    assert "surface 'inference' is I-SCE's" in output
+    assert not list((tmp_path / "runs" / "tiny").glob("attack*.ipynb"))
