@@ -41,10 +41,12 @@ replicate: setup
 	  --rerun-triggers mtime params --keep-going --quiet rules -- $(GOAL)
 	@test -n "$(GOAL)" || echo "The report: runs/$(PROFILE)/report.html"
 
+# One thread for each of the parallel workers: more would only fight over the cores.
+test: export OMP_NUM_THREADS := 1
 test: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
-	$(BIN)/pytest
-	runs=$$(mktemp -d) && ISCE_RUNS=$$runs $(BIN)/pytest --nbval notebooks; status=$$?; rm -rf $$runs; exit $$status
+	$(BIN)/pytest -n $(CORES) --dist loadfile
+	runs=$$(mktemp -d) && ISCE_RUNS=$$runs $(BIN)/pytest --nbval notebooks -n $(CORES) --dist loadscope; status=$$?; rm -rf $$runs; exit $$status
 
 results: setup
 	$(BIN)/python -c "from isce.tables import publish; print('\n'.join(publish('$(PROFILE)')))"

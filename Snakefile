@@ -37,14 +37,14 @@ all_attacks = [
     f"{done}/attack-{block}-{backbone}-{job}-seed{seed}.ipynb"
     for block, backbone in profile.nets for job in range(len(profile.attack_jobs)) for seed in profile.seeds
 ]
-shallow = {block: backbone for block, backbone in reversed(profile.nets)} | {
-    block: backbone for block, backbone in profile.nets if backbone in ("lenet5", "cnn8")
-}
+save = not profile.is_stand_in  # figures/ holds those of real data
 figures = {
-    "figure1_inference_region": {"profile": profile.name, "device": device},
+    "figure1_inference_region": {"profile": profile.name, "device": device, "save": save},
     "figure2_label_regression": {},
-    "figure3_ablation": {"profile": profile.name, "blocks": ",".join(shallow), "device": device},
-    "figure4_embedding": {"profile": profile.name, "method": "all", "device": device},
+    "figure3_ablation": {"profile": profile.name, "blocks": "mnist,cifar10", "device": device, "save": save},
+    "figure4_embedding": {
+        "profile": profile.name, "method": profile.figures["methods"], "device": device, "save": save,
+    },
     "figure5_condition": {},
     "gradient_masking": {
         "dataset": profile.stand_in["mnist"], "backbone": "lenet5", "method": profile.checks["methods"],

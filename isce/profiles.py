@@ -69,7 +69,9 @@ class Profile:
 
     def attacks(self, block: str, backbone: str) -> list[str]:
         """Those that the profile's tables ask for on this network, then those beyond the paper."""
-        columns = [c for t in self.tables for c in paper.TABLES[t].columns if (c.block, c.backbone) == (block, backbone)]
+        columns = [
+            c for t in self.tables for c in paper.TABLES[t].columns if (c.block, c.backbone) == (block, backbone)
+        ]
         return list(dict.fromkeys([*(c.attack for c in columns), *parse(self.beyond)]))
 
 

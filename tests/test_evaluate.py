@@ -75,7 +75,10 @@ def test_simba_counts_queries(frame: pd.DataFrame) -> None:
 
 def test_the_artefact_of_normalised_logits(frame: pd.DataFrame) -> None:
     """DeepFool's linearisation of normalised logits finds larger perturbations than that of the raw ones: same decisions."""
-    median = {name: frame.query(f"attack == '{name}' and level == 1.0")["minimal"].median() for name in ("deepfool_50", "deepfool_50@raw")}
+    median = {
+        name: frame.query(f"attack == '{name}' and level == 1.0")["minimal"].median()
+        for name in ("deepfool_50", "deepfool_50@raw")
+    }
     assert median["deepfool_50"] > 1.1 * median["deepfool_50@raw"]
 
 

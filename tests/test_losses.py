@@ -110,7 +110,9 @@ def test_arcface(y: torch.Tensor, generator: torch.Generator) -> None:
     own = F.one_hot(y, K).bool()
     theta = cosine[own].acos()
     inside = theta + 0.5 < math.pi
-    torch.testing.assert_close(losses.arcface_logits(cosine, y, 30.0, 0.5)[own][inside], 30 * (theta + 0.5).cos()[inside])
+    torch.testing.assert_close(
+        losses.arcface_logits(cosine, y, 30.0, 0.5)[own][inside], 30 * (theta + 0.5).cos()[inside]
+    )
     assert torch.autograd.gradcheck(lambda c: losses.arcface_logits(c, y[:8], 30.0, 0.5), cosine[:8])
 
 

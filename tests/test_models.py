@@ -13,7 +13,9 @@ ALL = [*methods.METHODS, *methods.CONTROLS]
 NETS = [(dataset, backbone, None) for dataset in DATASETS for backbone in BACKBONES]
 
 
-@pytest.mark.parametrize(("dataset", "backbone", "embedding_dim"), [*NETS, ("digits", "lenet5", 3), ("cifar10", "resnet32", 3)])
+@pytest.mark.parametrize(
+    ("dataset", "backbone", "embedding_dim"), [*NETS, ("digits", "lenet5", 3), ("cifar10", "resnet32", 3)]
+)
 def test_every_method_on_every_backbone(dataset: str, backbone: str, embedding_dim: int | None) -> None:
     x = torch.rand(2, *DATASETS[dataset].shape)
     y = torch.tensor([0, 9])
@@ -46,7 +48,9 @@ def test_lenet5_has_the_published_size() -> None:
 
 
 def test_cnn8_has_eight_layers() -> None:
-    layers = [m for m in build_model("cifar10", "cnn8", "sce").modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
+    layers = [
+        m for m in build_model("cifar10", "cnn8", "sce").modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)
+    ]
     assert len(layers) == 8
 
 

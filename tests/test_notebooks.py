@@ -81,7 +81,9 @@ class TestNotebook:
         ("figure5_condition", {"s_min": 0.5}, "s must be at least 1"),
     ],
 )
-def test_bad_parameters_end_papermill_with_one_clear_line(name: str, given: dict[str, object], words: str, tmp_path: Path) -> None:
+def test_bad_parameters_end_papermill_with_one_clear_line(
+    name: str, given: dict[str, object], words: str, tmp_path: Path
+) -> None:
     flags = [text for key, value in given.items() for text in ("-p", key, str(value))]
     done = subprocess.run(
         ["papermill", str(FOLDER / f"{name}.ipynb"), str(tmp_path / "out.ipynb"), "--no-progress-bar", *flags],

@@ -25,7 +25,7 @@ beyond: "deepfool_10@raw"
 train_jobs: ["sce,isce"]
 attack_jobs: ["sce,isce"]
 controls: ""
-figures: {n: 10, ablation_s: [1.0], ablation_m: [0.1], ablation_n: 10}
+figures: {methods: sce, n: 10, ablation_s: [1.0], ablation_m: [0.1], ablation_n: 10}
 checks: {methods: "sce", n: 10}
 """
 
@@ -39,9 +39,22 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-u
 
     def run() -> subprocess.Popen[str]:
         command = ["snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "2", "--config", "profile=tiny"]
-        flags = ["--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime", "params", "--", "runs/tiny/tables.ipynb"]
+        flags = [
+            "--nolock",
+            "--rerun-incomplete",
+            "--rerun-triggers",
+            "mtime",
+            "params",
+            "--",
+            "runs/tiny/tables.ipynb",
+        ]
         return subprocess.Popen(
-            command + flags, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+            command + flags,
+            cwd=tmp_path,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
 
     return run

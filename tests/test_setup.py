@@ -49,7 +49,9 @@ def test_versions_agree() -> None:
 def test_run_time_needs_no_peer() -> None:
     """The peers are development-only: nothing in isce/ or the notebooks imports them."""
     for path in [*(ROOT / "isce").rglob("*.py"), *(ROOT / "notebooks").glob("*.ipynb")]:
-        assert not re.search(r"import (foolbox|torchattacks|adv_lib|art\b)|from (foolbox|torchattacks|adv_lib|art)\b", path.read_text()), path
+        assert not re.search(
+            r"import (foolbox|torchattacks|adv_lib|art\b)|from (foolbox|torchattacks|adv_lib|art)\b", path.read_text()
+        ), path
 
 
 def test_no_installed_package_is_missing_from_the_pins() -> None:

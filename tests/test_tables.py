@@ -85,7 +85,9 @@ def test_every_table_can_be_laid_out_without_a_record(number: int) -> None:
         tables.cells(8, full)
 
 
-def test_several_seeds_give_mean_and_deviation(digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_seeds_give_mean_and_deviation(
+    digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ISCE_RUNS", str(tmp_path))
     two = dataclasses.replace(digits, seeds=[0, 1])
     fake(two, "isce", {0: [True] * 15 + [False] * 5, 1: [True] * 11 + [False] * 9})
@@ -120,7 +122,9 @@ def test_verdicts_follow_the_records(
 ) -> None:
     monkeypatch.setenv("ISCE_RUNS", str(tmp_path))
     monkeypatch.setenv("ISCE_HOME", str(tmp_path))
-    assert set(verdicts.judge(digits).query("claim in ['C1', 'C2', 'C3', 'C4', 'C5', 'C6', 'C9']")["verdict"]) == {verdicts.OPEN}
+    assert set(verdicts.judge(digits).query("claim in ['C1', 'C2', 'C3', 'C4', 'C5', 'C6', 'C9']")["verdict"]) == {
+        verdicts.OPEN
+    }
     fake(digits, "isce", {0: [True] * ours + [False] * (20 - ours)})
     for rival in METHODS:
         if rival != "isce":

@@ -67,7 +67,9 @@ def test_same_spec_same_run_same_weights(own_runs: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["center", "at"])
-def test_a_resumed_training_equals_an_uninterrupted_one(own_runs: Path, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_training_equals_an_uninterrupted_one(
+    own_runs: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = Spec("digits", "lenet5", method, epochs=3)
     whole = weights(load_or_train(spec, "cpu", progress=False))
     for path in spec.folder.iterdir():
@@ -150,7 +152,9 @@ def test_diverging_training_says_so(own_runs: Path) -> None:
         train.fit(model, data.load("digits").train, Spec("digits", "lenet5", "sce", epochs=1), progress=False)
 
 
-def test_adversarial_images_stay_in_the_ball_and_raise_the_loss(digits_sce: Classifier, generator: torch.Generator) -> None:
+def test_adversarial_images_stay_in_the_ball_and_raise_the_loss(
+    digits_sce: Classifier, generator: torch.Generator
+) -> None:
     split = data.load("digits").test
     x, y = data.to_float(split.images[:64]), split.labels[:64]
     adversarial = train.adversarial_images(digits_sce, x, y, 0.5, 7, generator)
