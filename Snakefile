@@ -138,4 +138,4 @@ rule html:
     output:
         f"{done}/report.html",
     shell:
-        "jupyter nbconvert --log-level ERROR --to html --no-input {input} --output {output}"
+        "jupyter nbconvert --log-level ERROR --to html --no-input {input} --output report"
