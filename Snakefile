@@ -17,12 +17,12 @@ notebooks = Path(workflow.basedir) / "notebooks"
 os.environ.setdefault("OMP_NUM_THREADS", str(config.get("threads", 1)))  # jobs run side by side, each on its own cores
 
 
-def papermill(notebook, output, **parameters):
-    """One job's command line. Parameters go as JSON, which is YAML too; papermill writes in place, so mv says done."""
-    part, log = output.replace(".ipynb", ".part"), output.replace(".ipynb", ".log")
-    call = ["papermill", str(notebooks / f"{notebook}.ipynb"), part, "-k", "python3", "--no-progress-bar"]
-    run = shlex.join([*call, "-y", json.dumps(parameters)])
-    return f"{run} > {shlex.quote(log)} 2>&1 && mv {shlex.quote(part)} {shlex.quote(output)} || (tail -n 4 {shlex.quote(log)} >&2; false)"
+def papermill(notebook):
+    """A job's shell command. Its parameters are JSON, which is YAML too; papermill writes in place, so mv says done."""
+    return (
+        f"papermill {shlex.quote(str(notebooks))}/{notebook}.ipynb {{output}}.part.ipynb -k python3 --no-progress-bar"
+        " -y {params.given:q} > {output}.log 2>&1 && mv {output}.part.ipynb {output} || (tail -n 4 {output}.log >&2; false)"
+    )
 
 
 def trained(wildcards):
@@ -68,11 +68,11 @@ rule train:
     resources:
         gpu=gpu,
     params:
-        run=lambda w, output: papermill(
-            "train", output[0], dataset=w.dataset, backbone=w.backbone, method=profile.train_jobs[int(w.job)],
-            seed=int(w.seed), epochs=profile.epochs.get(w.dataset, 0), device=device),
+        given=lambda w: json.dumps(dict(
+            dataset=w.dataset, backbone=w.backbone, method=profile.train_jobs[int(w.job)],
+            seed=int(w.seed), epochs=profile.epochs.get(w.dataset, 0), device=device)),
     shell:
-        "{params.run}"
+        papermill("train")
 
 
 rule attack:
@@ -84,13 +84,13 @@ rule attack:
     resources:
         gpu=gpu,
     params:
-        run=lambda w, output: papermill(
-            "attack", output[0], dataset=profile.stand_in[w.block], backbone=w.backbone,
+        given=lambda w: json.dumps(dict(
+            dataset=profile.stand_in[w.block], backbone=w.backbone,
             method=profile.attack_jobs[int(w.job)], attacks=",".join(profile.attacks(w.block, w.backbone)),
             eps=profile.eps[w.block], simba_steps=profile.simba_steps[w.block], simba_queries=profile.simba_queries[w.block],
-            n=profile.n, seed=int(w.seed), epochs=profile.epochs.get(profile.stand_in[w.block], 0), device=device),
+            n=profile.n, seed=int(w.seed), epochs=profile.epochs.get(profile.stand_in[w.block], 0), device=device)),
     shell:
-        "{params.run}"
+        papermill("attack")
 
 
 rule tables:
@@ -100,10 +100,10 @@ rule tables:
     output:
         f"{done}/tables.ipynb",
     params:
-        run=lambda w, output: papermill(
-            "table", output[0], table="all", profile=profile.name, method="profile", missing="show", device=device),
+        given=json.dumps(dict(
+            table="all", profile=profile.name, method="profile", missing="show", device=device)),
     shell:
-        "{params.run}"
+        papermill("table")
 
 
 rule figure:
@@ -114,9 +114,9 @@ rule figure:
     resources:
         gpu=gpu,
     params:
-        run=lambda w, output: papermill(w.name, output[0], **figures[w.name]),
+        given=lambda w: json.dumps(figures[w.name]),
     shell:
-        "{params.run}"
+        papermill("{wildcards.name}")
 
 
 rule report:
@@ -127,9 +127,9 @@ rule report:
     output:
         f"{done}/report.ipynb",
     params:
-        run=lambda w, output: papermill("report", output[0], profile=profile.name),
+        given=json.dumps({"profile": profile.name}),
     shell:
-        "{params.run}"
+        papermill("report")
 
 
 rule html:
