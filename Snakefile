@@ -20,8 +20,8 @@ os.environ.setdefault("OMP_NUM_THREADS", str(config.get("threads", 1)))  # jobs 
 def papermill(notebook):
     """A job's shell command. Its parameters are JSON, which is YAML too; papermill writes in place, so mv says done."""
     return (
-        f"papermill {shlex.quote(str(notebooks))}/{notebook}.ipynb {{output}}.part.ipynb -k python3 --no-progress-bar"
-        " -y {params.given:q} > {output}.log 2>&1 && mv {output}.part.ipynb {output} || (tail -n 4 {output}.log >&2; false)"
+        f"papermill {shlex.quote(str(notebooks))}/{notebook}.ipynb {{output}}.part -k python3 --no-progress-bar"
+        " -y {params.given:q} > {output}.log 2>&1 && mv {output}.part {output} || (tail -n 4 {output}.log >&2; false)"
     )
 
 

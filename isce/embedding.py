@@ -8,8 +8,11 @@ from sklearn.metrics import silhouette_score
 from sklearn.neighbors import NearestCentroid, NearestNeighbors
 from torch import Tensor
 
+from isce import record
 from isce.attacks.common import held
+from isce.data import DATASETS
 from isce.models import Classifier
+from isce.train import Spec
 
 
 @torch.no_grad()
@@ -38,6 +41,13 @@ def separation(z: Tensor, y: Tensor, z_train: Tensor, y_train: Tensor) -> dict[s
     nearest = NearestCentroid().fit(z_train.numpy(), y_train.numpy())
     silhouettes = {m: float(silhouette_score(z.numpy(), y.numpy(), metric=m)) for m in ("euclidean", "cosine")}
     return {**silhouettes, "nearest_mean": 100 * float(nearest.score(z.numpy(), y.numpy()))}
+
+
+def write_separation(spec: Spec, apart: dict[str, float], n: int, device: torch.device) -> None:
+    """Keep `separation`'s numbers, over n test images, as separation.json in the run of `spec`."""
+    source = record.provenance(device, DATASETS[spec.dataset].sha256, 0.0, n)
+    content = {"schema": record.SCHEMA, "kind": "separation", "spec": spec.payload(), "n": n, "provenance": source}
+    record.write_json(spec.folder / "separation.json", content | apart)
 
 
 def outside(z_train: Tensor, z_clean: Tensor, z: Tensor, level: float = 0.95) -> float:

@@ -188,7 +188,7 @@ def styled(wide: pd.DataFrame) -> Styler:
     """A table of `layout` for a notebook: the first row of a data set's columns apart, what has no record greyed."""
     lines: list[Any] = [
         {"selector": "th.col_heading", "props": "text-align: center"},
-        {"selector": "td", "props": "text-align: right"},
+        {"selector": "td", "props": "text-align: right; white-space: nowrap"},
     ]
     style = wide.style.map(lambda v: "color: #999" if v == NO_RECORD else "").set_table_styles(lines)
     return style.apply_index(lambda names: ["font-weight: bold" if n == "I-SCE" else "" for n in names], axis=0)

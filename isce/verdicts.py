@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 import torch
 from pandas.io.formats.style import Styler
+from scipy.stats import chi2_contingency
 
 from isce import paper, record, theory
+from isce.evaluate import Evaluation
 from isce.methods import METHODS, get
 from isce.profiles import Profile
 from isce.tables import outcomes
@@ -115,6 +117,8 @@ def judge(profile: Profile) -> pd.DataFrame:
         OPEN if not found else STANDS if all(better) else MIXED if sum(better) > len(better) / 2 else FALLS,
     )
     verdicts["C6"] = _adversarial_training(profile)
+    verdicts["C7"] = _ablation(profile)
+    verdicts["C8"] = _separation(profile)
     verdicts["C9"] = _averages(profile)
     verdicts |= _theory()
     rows = []
@@ -141,6 +145,45 @@ def _adversarial_training(profile: Profile) -> tuple[str, str, str]:
     second = all(d.winner > 0 for d in found)
     measured = f"clean {loss:+.1f} points to SCE; I-SCE {', '.join(f'{d.points:+.1f}' for d in found)} points to AT under PGD-50"
     return rule, measured, STANDS if first and second else MIXED if first or second else FALLS
+
+
+def _ablation(profile: Profile) -> tuple[str, str, str]:
+    rule = "chi-square test that one accuracy holds for all (s, m), on validation images: p < 0.05 in over half of the panels stands, in none falls"
+    s, m, n = (profile.figures[key] for key in ("ablation_s", "ablation_m", "ablation_n"))
+    found = []
+    for block, backbone in (("mnist", "lenet5"), ("cifar10", "cnn8")):
+        for attack in ("deepfool_50", "pgd_un_50"):
+            grid = [profile.spec(block, backbone, "isce", options={"s": a, "m": b}) for a in s for b in m]
+            wanted = [Evaluation(spec, attack, (profile.eps[block][0],), n, split="validation") for spec in grid]
+            records = [record.find(e.path) for e in wanted]
+            right = [round(r["results"][0]["accuracy"] * r["n"] / 100) for r in records if r is not None]
+            if len(right) == len(grid) > 1:
+                table = np.array([right, [n - k for k in right]])
+                p = float(chi2_contingency(table).pvalue) if (table.sum(1) > 0).all() else 1.0
+                found.append(
+                    (f"{block} {attack}: {100 * min(right) / n:.1f} to {100 * max(right) / n:.1f} %, p = {p:.2g}", p)
+                )
+    if not found:
+        return rule, "", OPEN
+    significant = sum(p < LEVEL for _, p in found)
+    verdict = STANDS if significant > len(found) / 2 else MIXED if significant else FALLS
+    return rule, "; ".join(words for words, _ in found), verdict
+
+
+def _separation(profile: Profile) -> tuple[str, str, str]:
+    rule = "3-D embedding of MNIST: I-SCE's silhouettes (Euclidean, cosine) and nearest-mean accuracy above SCE's: all stands, some mixed, none falls"
+    dataset, found = profile.stand_in["mnist"], {}
+    for method in ("isce", "sce"):
+        for root in (record.results_dir(), record.runs_dir()):
+            for path in sorted(root.glob(f"{dataset}-lenet5-{method}-3d-seed0-*/separation.json")):
+                found[method] = record.read_json(path)
+    ours, theirs = found.get("isce"), found.get("sce")
+    if ours is None or theirs is None:
+        return rule, "", OPEN
+    keys = ("euclidean", "cosine", "nearest_mean")
+    better = [ours[key] > theirs[key] for key in keys]
+    measured = "; ".join(f"{key}: I-SCE {ours[key]:.2f}, SCE {theirs[key]:.2f}" for key in keys)
+    return rule, measured, STANDS if all(better) else MIXED if any(better) else FALLS
 
 
 def _averages(profile: Profile) -> tuple[str, str, str]:

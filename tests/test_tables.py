@@ -167,7 +167,8 @@ def test_publish_copies_small_records_alone(digits: Profile, tmp_path: Path, mon
     copied = tables.publish("digits")
     assert any("deepfool_10" in path for path in copied)
     assert all(path.endswith(".json") for path in copied)
-    assert sorted(copied) == sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
+    assert sorted(copied) == sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.json"))
+    assert "Table 7" in (tmp_path / "digits.md").read_text()
 
 
 def test_committed_results_are_found_and_small() -> None:
