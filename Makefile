@@ -50,6 +50,9 @@ test: setup
 
 results: setup
 	$(BIN)/python -c "from isce.tables import publish; print('\n'.join(publish('$(PROFILE)')))"
+ifeq ($(PROFILE),cpu)
+	$(BIN)/python -c "from pathlib import Path; from isce.tables import update_readme; update_readme('cpu', Path('README.md'))"
+endif
 
 notebooks: setup
 	$(BIN)/python notebooks/refresh.py

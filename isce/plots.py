@@ -245,6 +245,8 @@ def ablation_surface(panels: Sequence[Panel]) -> Figure:
         shade = ax.plot_surface(*mesh, accuracy, cmap="viridis", vmin=low, vmax=high, **look)
         ax.plot([s[i]], [m[j]], [accuracy[i, j]], marker="o", markersize=6, color=RED, zorder=10)
         ax.set(xlabel="s", ylabel="m", zlabel="accuracy (%)")
+        if len(s) <= 6 and len(m) <= 6:  # few enough to name the very settings that were trained
+            ax.set(xticks=s, yticks=m)
     figure.colorbar(shade, ax=figure.axes, shrink=0.5, pad=0.08, label="accuracy (%)")
     return figure
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import nbformat
@@ -262,6 +263,31 @@ def publish(name: str) -> list[str]:
     with record.atomic(record.results_dir() / f"{name}.md") as part:
         part.write_text(document(profile))
     return copied
+
+
+HEADLINE = (
+    "clean",
+    "pgd_un_50",
+    "apgd_dlr",
+    "deepfool_50",
+    "deepfool_50@raw",
+    "fab",
+)  # the README's columns, at level 2
+
+
+def headline(profile: Profile, block: str = "mnist", backbone: str = "lenet5") -> str:
+    """The README's table in Markdown: the larger radius alone, rows as in the paper, then controls."""
+    wide = summary(profile, block, backbone, HEADLINE)
+    level = f"ε = {profile.eps[block][1]:g}"
+    return markdown(wide.loc[:, [column for column in wide.columns if column[1] in ("", level)]])
+
+
+def update_readme(name: str, readme: Path) -> None:
+    """Put `headline` of a profile between the README's markers."""
+    text = readme.read_text()
+    start, end = text.index("-->", text.index("<!-- results:")) + 3, text.index("<!-- end of results -->")
+    with record.atomic(readme) as part:
+        part.write_text(f"{text[:start]}\n\n{headline(load(name))}\n\n{text[end:]}")
 
 
 def document(profile: Profile) -> str:

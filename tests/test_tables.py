@@ -180,3 +180,13 @@ def test_committed_results_are_found_and_small() -> None:
         assert content is not None, path
         assert content["provenance"]["commit"] != "unknown"
         assert path.stat().st_size < 50_000
+
+
+def test_the_readme_shows_the_committed_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path))  # results/ alone
+    readme = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+    table = tables.headline(profiles.load("cpu"))
+    assert "I-SCE" in table
+    assert table in readme
+    document = (record.results_dir() / "cpu.md").read_text()
+    assert document == tables.document(profiles.load("cpu"))
