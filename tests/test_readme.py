@@ -16,7 +16,13 @@ def test_the_code_runs(digits_isce: Classifier) -> None:
     (code,) = re.findall(r"```python\n(.+?)```", TEXT, re.DOTALL)
     split = data.subset(data.load("digits").test, 20)
     images, labels = data.to_float(split.images), split.labels
-    names = {"model": digits_isce, "images": images, "labels": labels, "logits": torch.randn(4, 10), "target": torch.arange(4)}
+    names = {
+        "model": digits_isce,
+        "images": images,
+        "labels": labels,
+        "logits": torch.randn(4, 10),
+        "target": torch.arange(4),
+    }
     exec(code, names)
     assert names["loss"].ndim == 0  # type: ignore[union-attr]
     assert names["adversarial"].shape == names["closest"].shape == images.shape  # type: ignore[union-attr]
