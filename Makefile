@@ -49,9 +49,9 @@ test: setup
 	runs=$$(mktemp -d) && ISCE_RUNS=$$runs $(BIN)/pytest --nbval notebooks -n $(CORES) --dist loadscope; status=$$?; rm -rf $$runs; exit $$status
 
 results: setup
-	$(BIN)/python -c "from isce.tables import publish; print('\n'.join(publish('$(PROFILE)')))"
+	$(BIN)/python -c "from isce.publish import publish; print('\n'.join(publish('$(PROFILE)')))"
 ifeq ($(PROFILE),cpu)
-	$(BIN)/python -c "from pathlib import Path; from isce.tables import update_readme; update_readme('cpu', Path('README.md'))"
+	$(BIN)/python -c "from pathlib import Path; from isce.publish import update_readme; update_readme('cpu', Path('README.md'))"
 endif
 
 notebooks: setup

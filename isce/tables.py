@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import nbformat
@@ -15,7 +14,7 @@ from isce.data import DATASETS
 from isce.evaluate import Evaluation, load_or_evaluate, unpack
 from isce.evaluate import label as attack_label
 from isce.methods import get
-from isce.profiles import Profile, load
+from isce.profiles import Profile
 
 NO_RECORD = "not run"
 FIGURES = [
@@ -241,71 +240,3 @@ def markdown(wide: pd.DataFrame) -> str:
     heads = wide.columns.to_frame(index=False).itertuples(index=False)
     flat = wide.set_axis([", ".join(filter(None, [what, level])) for _, level, what in heads], axis=1)
     return str(flat.reset_index().to_markdown(index=False))
-
-
-def publish(name: str) -> list[str]:
-    """Copy a profile's records from runs/ to results/ (small JSON: no images, no weights), and write its tables as
-    results/<profile>.md. Returns the records' paths under results/."""
-    profile, wanted = load(name), []
-    for block, backbone in profile.nets:
-        for method in profile.methods:
-            for seed in profile.seeds:
-                wanted.append(profile.spec(block, backbone, method, seed).trained().folder / "result.json")
-                attacks = profile.attacks(block, backbone)
-                wanted += [profile.evaluation(block, backbone, method, attack, seed).path for attack in attacks]
-    copied = []
-    for path in dict.fromkeys(wanted):
-        content = record.read_json(path)
-        if content is not None:
-            target = record.results_dir() / path.relative_to(record.runs_dir())
-            record.write_json(target, content)
-            copied.append(str(target.relative_to(record.results_dir())))
-    with record.atomic(record.results_dir() / f"{name}.md") as part:
-        part.write_text(document(profile))
-    return copied
-
-
-HEADLINE = (
-    "clean",
-    "pgd_un_50",
-    "apgd_dlr",
-    "deepfool_50",
-    "deepfool_50@raw",
-    "fab",
-)  # the README's columns, at level 2
-
-
-def headline(profile: Profile, block: str = "mnist", backbone: str = "lenet5") -> str:
-    """The README's table in Markdown: the larger radius alone, rows as in the paper, then controls."""
-    wide = summary(profile, block, backbone, HEADLINE)
-    level = f"ε = {profile.eps[block][1]:g}"
-    return markdown(wide.loc[:, [column for column in wide.columns if column[1] in ("", level)]])
-
-
-def update_readme(name: str, readme: Path) -> None:
-    """Put `headline` of a profile between the README's markers."""
-    text = readme.read_text()
-    start, end = text.index("-->", text.index("<!-- results:")) + 3, text.index("<!-- end of results -->")
-    with record.atomic(readme) as part:
-        part.write_text(f"{text[:start]}\n\n{headline(load(name))}\n\n{text[end:]}")
-
-
-def document(profile: Profile) -> str:
-    """All tables of a profile that have a record, in Markdown, one per data set: for readers without a notebook."""
-    parts = [f"# Records of profile {profile.name}: {profile.title}", "Written by `make results`; do not edit."]
-    for number in profile.tables:
-        long = cells(number, profile)
-        for block in dict.fromkeys(long["block"]):
-            part = long[long["block"] == block]
-            done = part.dropna(subset=["accuracy"])["method"].unique()
-            if len(done):
-                shown = part[part["method"].isin(done)]
-                parts += [caption(number, profile, shown), markdown(layout(profile, shown))]
-    for block, backbone in profile.nets:
-        long = attacked(profile, block, backbone)
-        done = long.dropna(subset=["accuracy"])["method"].unique()
-        if len(done):
-            dataset = DATASETS[profile.stand_in[block]].label
-            parts.append(f"**Every attack on {backbone}, {dataset}**, worst case of all at the same radius last.")
-            parts.append(markdown(layout(profile, long[long["method"].isin(done)])))
-    return "\n\n".join(parts) + "\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from isce import paper, profiles, record, tables, verdicts
+from isce import paper, profiles, publish, record, tables, verdicts
 from isce.evaluate import load_or_evaluate, pack
 from isce.methods import METHODS
 from isce.profiles import Profile
@@ -162,9 +162,9 @@ def test_worst_case_is_the_intersection(digits: Profile, tmp_path: Path, monkeyp
 def test_publish_copies_small_records_alone(digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = digits.evaluation("mnist", "lenet5", "isce", "deepfool_10")
     load_or_evaluate(wanted, "cpu", progress=False)
-    monkeypatch.setattr(tables, "load", lambda _: digits)
+    monkeypatch.setattr(publish, "load", lambda _: digits)
     monkeypatch.setattr(record, "results_dir", lambda: tmp_path)
-    copied = tables.publish("digits")
+    copied = publish.publish("digits")
     assert any("deepfool_10" in path for path in copied)
     assert all(path.endswith(".json") for path in copied)
     assert sorted(copied) == sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.json"))
@@ -185,8 +185,8 @@ def test_committed_results_are_found_and_small() -> None:
 def test_the_readme_shows_the_committed_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ISCE_RUNS", str(tmp_path))  # results/ alone
     readme = (Path(__file__).resolve().parents[1] / "README.md").read_text()
-    table = tables.headline(profiles.load("cpu"))
+    table = publish.headline(profiles.load("cpu"))
     assert "I-SCE" in table
     assert table in readme
     document = (record.results_dir() / "cpu.md").read_text()
-    assert document == tables.document(profiles.load("cpu"))
+    assert document == publish.document(profiles.load("cpu"))

@@ -1,0 +1,81 @@
+"""What is committed of a profile: its records under results/, its tables and verdicts in Markdown, the README's table."""
+
+from pathlib import Path
+
+from isce import record, verdicts
+from isce.data import DATASETS
+from isce.profiles import Profile, load
+from isce.tables import attacked, caption, cells, layout, markdown, summary
+
+
+def publish(name: str) -> list[str]:
+    """Copy a profile's records from runs/ to results/ (small JSON: no images, no weights), and write its tables as
+    results/<profile>.md. Returns the records' paths under results/."""
+    profile, wanted = load(name), []
+    for block, backbone in profile.nets:
+        for method in profile.methods:
+            for seed in profile.seeds:
+                wanted.append(profile.spec(block, backbone, method, seed).trained().folder / "result.json")
+                attacks = profile.attacks(block, backbone)
+                wanted += [profile.evaluation(block, backbone, method, attack, seed).path for attack in attacks]
+    for dataset in dict.fromkeys(profile.stand_in.values()):  # Figure 4's measures of separation
+        for path in sorted(record.runs_dir().glob(f"{dataset}-*-3d-seed*/separation.json")):
+            wanted += [path, path.with_name("result.json")]
+    copied = []
+    for path in dict.fromkeys(wanted):
+        content = record.read_json(path)
+        if content is not None:
+            target = record.results_dir() / path.relative_to(record.runs_dir())
+            record.write_json(target, content)
+            copied.append(str(target.relative_to(record.results_dir())))
+    with record.atomic(record.results_dir() / f"{name}.md") as part:
+        part.write_text(document(profile))
+    return copied
+
+
+HEADLINE = (
+    "clean",
+    "pgd_un_50",
+    "apgd_dlr",
+    "deepfool_50",
+    "deepfool_50@raw",
+    "fab",
+)  # the README's columns, at level 2
+
+
+def headline(profile: Profile, block: str = "mnist", backbone: str = "lenet5") -> str:
+    """The README's table in Markdown: the larger radius alone, rows as in the paper, then controls."""
+    wide = summary(profile, block, backbone, HEADLINE)
+    level = f"ε = {profile.eps[block][1]:g}"
+    return markdown(wide.loc[:, [column for column in wide.columns if column[1] in ("", level)]])
+
+
+def update_readme(name: str, readme: Path) -> None:
+    """Put `headline` of a profile between the README's markers."""
+    text = readme.read_text()
+    start, end = text.index("-->", text.index("<!-- results:")) + 3, text.index("<!-- end of results -->")
+    with record.atomic(readme) as part:
+        part.write_text(f"{text[:start]}\n\n{headline(load(name))}\n\n{text[end:]}")
+
+
+def document(profile: Profile) -> str:
+    """All tables of a profile that have a record, in Markdown, one per data set: for readers without a notebook."""
+    parts = [f"# Records of profile {profile.name}: {profile.title}", "Written by `make results`; do not edit."]
+    for number in profile.tables:
+        long = cells(number, profile)
+        for block in dict.fromkeys(long["block"]):
+            part = long[long["block"] == block]
+            done = part.dropna(subset=["accuracy"])["method"].unique()
+            if len(done):
+                shown = part[part["method"].isin(done)]
+                parts += [caption(number, profile, shown), markdown(layout(profile, shown))]
+    for block, backbone in profile.nets:
+        long = attacked(profile, block, backbone)
+        done = long.dropna(subset=["accuracy"])["method"].unique()
+        if len(done):
+            dataset = DATASETS[profile.stand_in[block]].label
+            parts.append(f"**Every attack on {backbone}, {dataset}**, worst case of all at the same radius last.")
+            parts.append(markdown(layout(profile, long[long["method"].isin(done)])))
+    judged = verdicts.judge(profile)
+    parts += ["## Verdicts", str(judged[judged["verdict"] != verdicts.OPEN].to_markdown(index=False))]
+    return "\n\n".join(parts) + "\n"
