@@ -387,7 +387,7 @@ def load_or_check(
                 record.log(f"isce: checks of {spec.run_id}")
             surrogate = None
             if spec.method != "sce":
-                sce = dataclasses.replace(spec, method="sce", options={}, arm="B")
+                sce = spec.surrogate()
                 surrogate = train.load_or_train(sce, device, progress)
             split = data.subset(data.load(spec.dataset).test, n).to(place)
             settings = {name: value for name, value in parameters.items() if name != "n"}

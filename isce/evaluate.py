@@ -293,7 +293,7 @@ def load_or_evaluate(evaluation: Evaluation, device: str = "auto", progress: boo
     model = load_or_train(spec, device, progress)
     surrogate = None
     if evaluation.attack.endswith("@transfer"):
-        surrogate = load_or_train(dataclasses.replace(spec, method="sce", options={}), device, progress)
+        surrogate = load_or_train(spec.surrogate(), device, progress)
     with record.lock(evaluation.path):
         done = _valid(evaluation)
         if done is None:

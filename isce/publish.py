@@ -5,7 +5,7 @@ from pathlib import Path
 from isce import record, verdicts
 from isce.data import DATASETS
 from isce.profiles import Profile, load
-from isce.tables import attacked, caption, cells, layout, markdown, summary
+from isce.tables import attacked, caption, cells, layout, markdown, recorded, summary
 
 
 def publish(name: str) -> list[str]:
@@ -39,7 +39,6 @@ HEADLINE = (
     "apgd_dlr",
     "deepfool_50",
     "deepfool_50@raw",
-    "fab",
 )  # the README's columns, at level 2
 
 
@@ -64,18 +63,15 @@ def document(profile: Profile) -> str:
     for number in profile.tables:
         long = cells(number, profile)
         for block in dict.fromkeys(long["block"]):
-            part = long[long["block"] == block]
-            done = part.dropna(subset=["accuracy"])["method"].unique()
-            if len(done):
-                shown = part[part["method"].isin(done)]
+            shown = recorded(long[long["block"] == block])
+            if len(shown):
                 parts += [caption(number, profile, shown), markdown(layout(profile, shown))]
     for block, backbone in profile.nets:
-        long = attacked(profile, block, backbone)
-        done = long.dropna(subset=["accuracy"])["method"].unique()
-        if len(done):
+        shown = recorded(attacked(profile, block, backbone))
+        if len(shown):
             dataset = DATASETS[profile.stand_in[block]].label
             parts.append(f"**Every attack on {backbone}, {dataset}**, worst case of all at the same radius last.")
-            parts.append(markdown(layout(profile, long[long["method"].isin(done)])))
+            parts.append(markdown(layout(profile, shown)))
     judged = verdicts.judge(profile)
     parts += ["## Verdicts", str(judged[judged["verdict"] != verdicts.OPEN].to_markdown(index=False))]
     return "\n\n".join(parts) + "\n"

@@ -129,6 +129,11 @@ def attacked(profile: Profile, block: str, backbone: str, methods: Sequence[str]
     return pd.DataFrame(rows)
 
 
+def recorded(long: pd.DataFrame) -> pd.DataFrame:
+    """Only the methods of which at least one cell has a record."""
+    return long[long["method"].isin(long.dropna(subset=["accuracy"])["method"].unique())]
+
+
 def text(cell: Any) -> str:
     """`43.5 [40.5, 46.6]` for one seed, `43.5 ± 1.2` for several, NO_RECORD for none."""
     if not math.isfinite(cell["accuracy"]):
@@ -228,9 +233,8 @@ def show_figures(profile: Profile, name: str) -> None:
 
 def summary(profile: Profile, block: str, backbone: str, attacks: Sequence[str]) -> pd.DataFrame:
     """The README's table: methods with records on one network, under a few attacks and in the worst case of all."""
-    long = attacked(profile, block, backbone)
-    done = long.dropna(subset=["accuracy"])["method"].unique()
-    wanted = long[long["attack"].isin([*attacks, "worst"]) & long["method"].isin(done)]
+    long = recorded(attacked(profile, block, backbone))
+    wanted = long[long["attack"].isin([*attacks, "worst"])]
     order = {name: k for k, name in enumerate([*attacks, "worst"])}
     return layout(profile, wanted.sort_values("attack", key=lambda names: names.map(order), kind="stable"))
 

@@ -76,6 +76,10 @@ class Spec:
         shared = methods.get(self.method).trained_as
         return self if shared is None else dataclasses.replace(self, method=shared, options={})
 
+    def surrogate(self) -> "Spec":
+        """The SCE model of the same network and seed, from which attacks are transferred."""
+        return dataclasses.replace(self, method="sce", options={}, arm="B")
+
     def payload(self) -> dict[str, Any]:
         return {**dataclasses.asdict(self), "version": VERSION}
 

@@ -84,19 +84,17 @@ def judge(profile: Profile) -> pd.DataFrame:
     """A row per claim: claim, sentence, rule, measured, verdict. From records of `profile`, and closed forms (C10-C12)."""
     verdicts: dict[str, tuple[str, str, str]] = {}
 
-    def compare(
-        claim: str, tables: Iterable[int], rivals: list[str] = RIVALS, attacks: str = "", rule: str = MOST
-    ) -> None:
-        found = duels(profile, tables, rivals, attacks=attacks)
+    def compare(claim: str, tables: Iterable[int], rivals: list[str] = RIVALS) -> None:
+        found = duels(profile, tables, rivals)
         names = "the other eight" if rivals == RIVALS else ", ".join(get(r).label for r in rivals)
-        verdicts[claim] = (rule, tally(found, names), most(found)) if found else (rule, "", OPEN)
+        verdicts[claim] = (MOST, tally(found, names) if found else "", most(found))
 
     compare("C1", [1, 2])
     compare("C4", [4])
     compare("C5", [5, 6])
     compare("C13", range(1, 8), ["arcface"])
 
-    points = [d for d in duels(profile, [1], ["sce"], attacks="pgd_un_50")]
+    points = duels(profile, [1], ["sce"], attacks="pgd_un_50")
     verdicts["C2"] = (
         "at least 50 points above SCE at one of our levels: stands; not significantly better at any: falls",
         "; ".join(f"{d.points:+.1f} points" for d in points),
@@ -123,9 +121,7 @@ def judge(profile: Profile) -> pd.DataFrame:
     verdicts |= _theory()
     rows = []
     for claim in paper.CLAIMS.values():
-        rule, measured, verdict = verdicts.get(
-            claim.id, ("by eye and by the numbers of its figure's notebook", "", OPEN)
-        )
+        rule, measured, verdict = verdicts[claim.id]
         rows.append(
             {"claim": claim.id, "the paper": claim.sentence, "rule": rule, "measured": measured, "verdict": verdict}
         )
@@ -137,7 +133,7 @@ def _adversarial_training(profile: Profile) -> tuple[str, str, str]:
     if 2 not in profile.tables:
         return rule, "", OPEN
     clean = [outcomes(profile, "cifar10", "resnet32", m, "clean", 0) for m in ("at", "sce")]
-    found = [d for d in duels(profile, [2], ["at"], attacks="pgd_un_50")]
+    found = duels(profile, [2], ["at"], attacks="pgd_un_50")
     if clean[0] is None or clean[1] is None or not found:
         return rule, "", OPEN
     loss = 100 * float(clean[0].mean() - clean[1].mean())
