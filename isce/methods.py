@@ -121,7 +121,8 @@ class MaxMahalanobisHead(LinearHead):
     def __init__(self, dim: int, classes: int, norm: float) -> None:
         nn.Module.__init__(self)
         self.linear = nn.Linear(dim, max(dim, classes - 1))
-        self.register_buffer("centers", losses.max_mahalanobis_centers(classes, self.linear.out_features, norm))
+        centers = losses.max_mahalanobis_centers(classes, self.linear.out_features, norm)
+        self.register_buffer("centers", centers, persistent=False)  # a constant: not of the stored state
 
     def forward(self, z: Tensor) -> Tensor:
         return 2 * losses.gaussian_logits(self.linear(z), self.centers)

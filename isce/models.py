@@ -5,11 +5,98 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_input, conv2d_weight
 
 from isce import methods
 from isce.data import DATASETS
 from isce.losses import check_s_m, inference_logits
 from isce.record import choose
+
+
+class _PixelConvolution(torch.autograd.Function):
+    """conv2d whose gradient in the images goes through im2col: see `PixelConv2d`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, padding: list[int]) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.padding = padding
+        return F.conv2d(x, weight, bias, padding=padding)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (g,), (x, weight), p = gradients, ctx.saved_tensors, ctx.padding
+        want_x, want_weight, want_bias, _ = ctx.needs_input_grad
+        if torch.is_grad_enabled():  # create_graph: the gradient is to be differentiated again
+            dx = conv2d_input(x.shape, weight, g, padding=p) if want_x else None
+            dw = conv2d_weight(x, weight.shape, g, padding=p) if want_weight else None
+        else:
+            slow = torch.ops.aten._slow_conv2d_backward.output_mask
+            dx = (
+                slow(g.contiguous(), x, weight, weight.shape[2:], (1, 1), p, (True, False, False))[0]
+                if want_x
+                else None
+            )
+            dw = conv2d_weight(x, weight.shape, g, padding=p) if want_weight else None
+        return dx, dw, g.sum((0, 2, 3)) if want_bias else None, None
+
+
+class PixelConv2d(nn.Conv2d):
+    """The convolution that sees the pixels, stride 1: an nn.Conv2d, faster where an attack wants its gradient on a CPU.
+
+    oneDNN's gradient in an input of 1 or 3 channels is slow: for LeNet-5 and 128 MNIST images 13 ms where im2col takes
+    1.2 ms, of 27 ms for the whole forward and backward pass (one thread). Training never asks for it, attacks always do.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.requires_grad and torch.is_grad_enabled() and input.device.type == "cpu":
+            padding = [int(p) for p in self.padding]
+            out: Tensor = _PixelConvolution.apply(input, self.weight, self.bias, padding)
+            return out
+        return super().forward(input)
+
+
+class _MaxPool2x2(torch.autograd.Function):
+    """The first largest of each 2 x 2 window in reading order, as F.max_pool2d(x, 2): see `MaxPool2x2`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        even, odd = x[..., ::2], x[..., 1::2]
+        rows = torch.maximum(even, odd)
+        top, bottom = rows[..., ::2, :], rows[..., 1::2, :]
+        ctx.save_for_backward((even >= odd).to(x.dtype), (top >= bottom).to(x.dtype))
+        return torch.maximum(top, bottom)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (g,), (left, up) = gradients, ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph: the same, by operations that can be differentiated again
+            g = torch.stack([g * up, g * (1 - up)], -2).flatten(-3, -2)
+            return torch.stack([g * left, g * (1 - left)], -1).flatten(-2)
+        rows = torch.empty_like(left, memory_format=torch.contiguous_format)
+        torch.mul(g, up, out=rows[..., ::2, :])
+        torch.sub(g, rows[..., ::2, :], out=rows[..., 1::2, :])
+        dx = g.new_empty(*rows.shape[:-1], 2 * rows.shape[-1])
+        torch.mul(rows, left, out=dx[..., ::2])
+        torch.sub(rows, dx[..., ::2], out=dx[..., 1::2])
+        return dx
+
+
+class MaxPool2x2(nn.Module):
+    """F.max_pool2d(x, 2), (N, C, H, W) -> (N, C, H // 2, W // 2); on a CPU by operations that use its vector unit.
+
+    Ties go to the first in reading order, as there. For (128, 6, 28, 28) on one thread 0.3 ms instead of 3.1 ms, with the
+    gradient 1.6 ms instead of 3.5 ms.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu":
+            return F.max_pool2d(x, 2)
+        x = x[..., : x.shape[-2] // 2 * 2, : x.shape[-1] // 2 * 2]
+        if x.requires_grad and torch.is_grad_enabled():
+            pooled: Tensor = _MaxPool2x2.apply(x)
+            return pooled
+        rows = torch.maximum(x[..., ::2], x[..., 1::2])
+        return torch.maximum(rows[..., ::2, :], rows[..., 1::2, :])
 
 
 class LeNet5(nn.Module):
@@ -22,15 +109,16 @@ class LeNet5(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv1, self.conv2 = nn.Conv2d(channels, 6, 5), nn.Conv2d(6, 16, 5)
+        self.conv1, self.conv2 = PixelConv2d(channels, 6, 5), nn.Conv2d(6, 16, 5)
         self.fc1, self.fc2 = nn.Linear(400, 120), nn.Linear(120, self.dim)
+        self.pool = MaxPool2x2()
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
         dy, dx = max(32 - height, 0), max(32 - width, 0)
         x = F.pad(x, (dx // 2, dx - dx // 2, dy // 2, dy - dy // 2))
-        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
-        x = F.max_pool2d(F.relu(self.conv2(x)), 2)
+        x = F.relu(self.pool(self.conv1(x)))  # ReLU and maximum commute: fewer values to rectify
+        x = F.relu(self.pool(self.conv2(x)))
         return F.relu(self.fc2(F.relu(self.fc1(x.flatten(1)))))
 
 
@@ -44,10 +132,15 @@ class CNN8(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for width in (32, 64, 128):
-            for _ in range(2):
-                layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
-                channels = width
-            layers.append(nn.MaxPool2d(2))
+            first = PixelConv2d if width == 32 else nn.Conv2d
+            layers += [first(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+            layers += [
+                nn.Conv2d(width, width, 3, padding=1, bias=False),
+                nn.BatchNorm2d(width),
+                MaxPool2x2(),
+                nn.ReLU(),
+            ]
+            channels = width
         self.convolutions = nn.Sequential(*layers)
         self.fc = nn.Sequential(
             nn.Linear(128 * (size // 8) ** 2, self.dim, bias=False), nn.BatchNorm1d(self.dim), nn.ReLU()
@@ -84,7 +177,7 @@ class ResNet32(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, 16, 3, padding=1, bias=False)
+        self.conv = PixelConv2d(channels, 16, 3, padding=1, bias=False)
         self.bn = nn.BatchNorm2d(16)
         blocks, inputs = [], 16
         for outputs, stride in ((16, 1), (32, 2), (64, 2)):

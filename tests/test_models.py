@@ -2,10 +2,20 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from isce import methods
 from isce.data import DATASETS
-from isce.models import BACKBONES, Classifier, InferenceTransform, RandomResizePad, build_model, count_parameters
+from isce.models import (
+    BACKBONES,
+    Classifier,
+    InferenceTransform,
+    MaxPool2x2,
+    PixelConv2d,
+    RandomResizePad,
+    build_model,
+    count_parameters,
+)
 
 ALL = [*methods.METHODS, *methods.CONTROLS]
 
@@ -155,3 +165,41 @@ def test_parse() -> None:
     assert methods.parse("sce,controls") == ["sce", *methods.CONTROLS]
     with pytest.raises(ValueError, match="did you mean 'arcface'"):
         methods.parse("arcfase")
+
+
+@pytest.mark.parametrize(
+    ("channels", "kernel", "padding", "bias"), [(1, 5, 0, True), (3, 3, 1, False), (2, 3, 0, True)]
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_pixel_convolution_is_a_convolution(
+    channels: int, kernel: int, padding: int, bias: bool, dtype: torch.dtype
+) -> None:
+    torch.manual_seed(0)
+    conv = PixelConv2d(channels, 6, kernel, padding=padding, bias=bias).to(dtype)
+    x = torch.rand(3, channels, 11, 9, dtype=dtype, requires_grad=True)
+    expected = F.conv2d(x, conv.weight, conv.bias, padding=padding)
+    assert torch.equal(conv(x), expected)
+    g = torch.randn_like(expected)
+    leaves = [x, *conv.parameters()]
+    for ours, theirs in zip(
+        torch.autograd.grad(conv(x), leaves, g), torch.autograd.grad(expected, leaves, g), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)
+    if dtype == torch.float64:
+        assert torch.autograd.gradcheck(conv, (x,))
+        assert torch.autograd.gradgradcheck(lambda x: conv(x) ** 2, (x,))
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 28, 28), (2, 3, 7, 5), (1, 1, 2, 2)])
+def test_pooling_is_max_pool2d_ties_included(shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape).mul(2).round().requires_grad_()  # whole numbers: many ties
+    expected = F.max_pool2d(x, 2)
+    g = torch.randn_like(expected)
+    pool = MaxPool2x2()
+    assert torch.equal(pool(x), expected)
+    with torch.no_grad():
+        assert torch.equal(pool(x), expected)
+    assert torch.equal(torch.autograd.grad(pool(x), x, g)[0], torch.autograd.grad(expected, x, g)[0])
+    z = torch.randperm(24, dtype=torch.float64).view(1, 2, 3, 4).requires_grad_()  # no ties: differentiable
+    assert torch.autograd.gradcheck(pool, (z,))
+    assert torch.autograd.gradgradcheck(lambda z: pool(z) ** 2, (z,))

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from isce import data, methods, record, train
 from isce.models import Classifier
@@ -117,6 +119,49 @@ def test_a_killed_process_leaves_no_half_result_and_goes_on(own_runs: Path) -> N
     assert len((train.result(spec) or {})["metrics"]["train_loss"]) == 60
 
 
+def test_the_stored_float16_weights_are_exactly_the_evaluated_ones(own_runs: Path) -> None:
+    spec = Spec("digits", "lenet5", "center", epochs=1)
+    model = load_or_train(spec, "cpu", progress=False)
+    stored = load_file(spec.folder / "model.safetensors")
+    assert {t.dtype for t in stored.values() if t.is_floating_point()} == {torch.float16}
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, stored[name].to(tensor.dtype)), name
+    assert (train.result(spec) or {})["metrics"]["test_accuracy"] == train.accuracy(model, data.load("digits").test)
+
+
+def test_what_float16_cannot_hold_stays_as_it_is() -> None:
+    model = torch.nn.Linear(2, 1, bias=False)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[1e6, 1 / 3]]))
+    assert train.halved(model)["weight"].dtype == torch.float32
+    assert model.weight[0, 1] == torch.tensor(1 / 3)
+
+
+def test_a_committed_model_needs_no_training(
+    own_runs: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = tmp_path_factory.mktemp("results")
+    monkeypatch.setattr(record, "results_dir", lambda: results)
+    spec = Spec("digits", "lenet5", "sce", epochs=1)
+    first = weights(load_or_train(spec, "cpu", progress=False))
+    shutil.move(spec.folder, results / spec.run_id)
+    monkeypatch.setattr(train, "_train", lambda *_: pytest.fail("trained although the model is committed"))
+    assert torch.equal(weights(load_or_train(spec, "cpu", progress=False)), first)
+    assert (spec.folder / "result.json").read_bytes() == (results / spec.run_id / "result.json").read_bytes()
+
+
+def test_a_damaged_committed_model_is_not_used(
+    own_runs: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = tmp_path_factory.mktemp("results")
+    monkeypatch.setattr(record, "results_dir", lambda: results)
+    spec = Spec("digits", "lenet5", "sce", epochs=1)
+    first = weights(load_or_train(spec, "cpu", progress=False))
+    shutil.move(spec.folder, results / spec.run_id)
+    (results / spec.run_id / "model.safetensors").write_bytes(b"damaged")
+    assert torch.equal(weights(load_or_train(spec, "cpu", progress=False)), first)
+
+
 def test_damaged_weights_are_trained_again(own_runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec = Spec("digits", "lenet5", "sce", epochs=1)
     first = weights(load_or_train(spec, "cpu", progress=False))
@@ -203,7 +248,7 @@ def test_arm_a_trains_and_keeps_the_pixel_mean(own_runs: Path) -> None:
     spec = Spec("digits", "resnet32", "isce", epochs=2, arm="A")
     model = load_or_train(spec, "cpu", progress=False)
     mean = data.to_float(data.load("digits").train.images).mean(0) * 2 - 1
-    torch.testing.assert_close(model.backbone.pixel_mean, mean)  # type: ignore[arg-type]
+    torch.testing.assert_close(model.backbone.pixel_mean, mean.half().float())  # type: ignore[arg-type]
     split = data.load("digits").test
     x, y = data.to_float(split.images[:256]), split.labels[:256]
     f = model(x)

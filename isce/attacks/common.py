@@ -96,15 +96,24 @@ def check_logits(logits: Tensor, labels: Tensor, targets: Tensor | None = None) 
 
 @contextmanager
 def held(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode, gradients on whatever the caller's mode; every submodule's own mode is restored after."""
+    """The model in eval mode, its parameters asking for no gradient, gradients on whatever the caller's mode.
+
+    Each submodule's own mode and each parameter's own `requires_grad` come back after. An attack differentiates by images
+    alone; a graph that leaves the parameters out keeps fewer activations.
+    """
     modes = [(module, module.training) for module in model.modules()]
+    wanted = [p for p in model.parameters() if p.requires_grad]
     try:
         model.eval()
+        for p in wanted:
+            p.requires_grad_(False)
         with torch.inference_mode(False), torch.enable_grad():
             yield
     finally:
         for module, mode in modes:
             module.training = mode
+        for p in wanted:
+            p.requires_grad_(True)
 
 
 def differentiable(model: nn.Module, x: Tensor) -> Tensor:
