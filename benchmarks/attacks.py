@@ -310,7 +310,8 @@ def main() -> None:
     x, y = data.to_float(test.images).to(device), test.labels.to(device)
     for name in args.models.split(","):
         backbone, method = name.split("/")
-        model = train.load_or_train(train.Spec(args.dataset, backbone, method, epochs=args.epochs)).to(device).eval()
+        model = train.load_or_train(train.Spec(args.dataset, backbone, method, epochs=args.epochs), args.device).eval()
+        model.requires_grad_(False)  # no peer pays for gradients of the weights
         rows += compare(model, name, x, y, args)
     versions = {}
     for package in (*PEERS, "torch"):

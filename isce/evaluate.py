@@ -143,7 +143,7 @@ def evaluate(
     *,
     queries: int = 300,
     seed: int = 0,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     surrogate: nn.Module | None = None,
 ) -> pd.DataFrame:
     """Attack every image of `split` and judge the result by `model`.
@@ -204,7 +204,7 @@ def _at_levels(
     levels: Sequence[float],
     queries: int,
     seed: int,
-    batch_size: int,
+    batch_size: int | None,
 ) -> Iterator[tuple[float, Tensor, Tensor | None, Tensor | None]]:
     """For each level: the level, what is to be judged there, and where they apply the smallest norms and the queries."""
     attack = ATTACKS[what]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from isce.attacks.apgd import apgd, apgd_targeted
-from isce.attacks.common import check_images, check_logits, check_numbers, held
+from isce.attacks.common import check_images, check_logits, check_numbers, default_batch, held
 from isce.attacks.fab import fab
 from isce.attacks.square import square
 
@@ -52,7 +52,7 @@ def autoattack(
     check_numbers(norm, eps=eps, steps=steps, queries=queries, batch_size=batch_size)
     check_images(model, images, labels, spatial="square" if "square" in attacks else "")
     common = {"norm": norm, "eps": eps, "batch_size": batch_size, "generator": generator}
-    size = batch_size or max(len(images), 1)
+    size = batch_size or default_batch(images)
 
     def predict(x: Tensor) -> Tensor:
         with held(model), torch.no_grad():

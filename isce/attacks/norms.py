@@ -60,21 +60,28 @@ def random_in_ball(images: Tensor, seeds: Tensor, counter: int, eps: float, norm
 def onto_hyperplane(points: Tensor, normals: Tensor, offsets: Tensor, norm: str = "l2") -> Tensor:
     r"""The nearest z in [0, 1]^d to each point with <w, z> = b; where there is none, the corner that comes closest.
 
-    points, normals w (n, d), offsets b (n,) -> (n, d). Exact, by sorting: pulled by a force t, coordinate i moves by
-    t |w_i| (l2) or t (linf) towards b until it meets the box after its room r_i, so that <w, z> grows with t as a
-    piecewise linear function, whose kinks are at r_i / |w_i| or r_i.
+    points, normals w (n, d), offsets b (n,) -> (n, d). Pulled by a force t, coordinate i moves by t |w_i| (l2) or t (linf)
+    towards b until it meets the box after its room r_i, so that <w, z> is increasing, concave and piecewise linear in t:
+    Newton's method from t = 0 comes from below and is exact once it stands on the right piece, mostly after 4 or 5 steps.
+    (Sorting the pieces, as FAB's authors do, takes three times as long for 784 pixels.)
     """
     scale = normals.abs().amax(1, keepdim=True).clamp_min(tiny(normals))
     w, gap = normals / scale, (offsets - (normals * points).sum(1)) / scale[:, 0]
-    w, gap = torch.where(gap[:, None] < 0, -w, w), gap.abs()[:, None]
+    w, gap = torch.where(gap[:, None] < 0, -w, w), gap.abs()
     pull, room = w.abs(), torch.where(w > 0, 1 - points, points)
     speed = pull if norm == "l2" else torch.ones_like(pull)
-    kinks, order = torch.where(pull > 0, room / speed, 0).nan_to_num_(0).sort(dim=1)
-    slopes = (pull * speed).gather(1, order)  # what coordinate i adds to <w, z> per unit of force, until its kink
-    after = slopes.flip(1).cumsum(1).flip(1)  # slope of <w, z> before each kink
-    starts = torch.cat([torch.zeros_like(gap), kinks[:, :-1]], dim=1)
-    gained = (after * (kinks - starts)).cumsum(1)  # <w, z> at each kink, counted from the point
-    k = (gained < gap).sum(1, keepdim=True).clamp_max(points.shape[1] - 1)  # the piece on which the gap closes
-    before = gained.gather(1, k) - after.gather(1, k) * (kinks.gather(1, k) - starts.gather(1, k))
-    force = starts.gather(1, k) + (gap - before) / after.gather(1, k).clamp_min(tiny(points))
-    return points + w.sign() * torch.minimum(force.clamp_max(1 / tiny(points)) * speed, room)
+    force, rows = torch.zeros_like(gap), torch.arange(len(gap), device=gap.device)
+    left = (force, gap, pull, speed, room)  # of the rows whose gap is still open
+    while len(rows):
+        t, need, p, v, r = left
+        wish = t[:, None] * v
+        lack, slope = need - (torch.minimum(wish, r) * p).sum(1), (p * v * (wish < r)).sum(1)
+        going = (lack > 8 * torch.finfo(gap.dtype).eps * need) & (slope > 0)
+        further = torch.where(going, t + lack / slope.clamp_min(tiny(t)), t)
+        going &= further > t  # a step lost in rounding is the last
+        force[rows] = further
+        if going.all():
+            left = (further, need, p, v, r)
+        else:
+            rows, left = rows[going], tuple(s[going] for s in (further, need, p, v, r))  # type: ignore[assignment]
+    return points + w.sign() * torch.minimum(force[:, None] * speed, room)
