@@ -86,7 +86,8 @@ rule attack:
     params:
         given=lambda w: json.dumps(dict(
             dataset=profile.stand_in[w.block], backbone=w.backbone,
-            method=profile.attack_jobs[int(w.job)], attacks=",".join(profile.attacks(w.block, w.backbone)),
+            method=profile.attack_jobs[int(w.job)], attacks=",".join(profile.common_attacks(w.block, w.backbone)),
+            strongest=profile.strongest, adaptive=profile.adaptive,
             eps=profile.eps[w.block], simba_steps=profile.simba_steps[w.block], simba_queries=profile.simba_queries[w.block],
             n=profile.n, seed=int(w.seed), epochs=profile.epochs.get(profile.stand_in[w.block], 0), device=device)),
     shell:

@@ -64,6 +64,7 @@ ATTACKS: dict[str, Attack] = {
     "pgd_un_50x5": _pgd("PGD un 50, 5 restarts", 50, restarts=5),
     "pgd_margin_50": _pgd("PGD margin 50", 50, objective="margin"),
     "pgd_dlr_50": _pgd("PGD DLR 50", 50, objective="dlr"),
+    "pgd_mmc_50": _pgd("PGD distance 50", 50, objective="mmc"),
     "deepfool_10": _deepfool("DF 10", 10),
     "deepfool_50": _deepfool("DF 50", 50),
     "simba": Attack("SimBA", partial(attacks.simba, basis="pixel", return_queries=True), "queries"),
@@ -95,7 +96,7 @@ SURFACES: dict[str, str] = {
 def parse(names: str) -> list[str]:
     """`"pgd,deepfool_50@raw"` -> attack names, groups (pgd, deepfool, paper) spelled out. ValueError for unknown ones."""
     found = []
-    for part in (part.strip() for part in names.split(",")):
+    for part in filter(None, (part.strip() for part in names.split(","))):
         what, _, surface = part.partition("@")
         record.choose("attack", what, [*ATTACKS, *GROUPS])
         if surface:

@@ -28,6 +28,8 @@ class Profile:
     simba_steps: dict[str, list[float]]
     simba_queries: dict[str, int]
     beyond: str
+    strongest: str
+    adaptive: dict[str, str]
     train_jobs: list[str]
     attack_jobs: list[str]
     controls: str
@@ -58,7 +60,8 @@ class Profile:
         return Spec(dataset, backbone, method, seed=seed, epochs=self.epochs.get(dataset), **more)
 
     def levels(self, block: str, attack: str) -> tuple[float, ...]:
-        return default_levels(attack, self.eps[block], self.simba_steps[block])
+        eps = [max(self.eps[block])] if attack in parse(self.strongest) else self.eps[block]
+        return default_levels(attack, eps, self.simba_steps[block])
 
     def evaluation(self, block: str, backbone: str, method: str, attack: str, seed: int = 0) -> Evaluation:
         """Clean accuracy is that of all test images; attacks take the profile's n."""
@@ -67,12 +70,18 @@ class Profile:
         n = n if attack == "clean" else min(self.n, n)
         return Evaluation(spec, attack, self.levels(block, attack), n, self.simba_queries[block])
 
-    def attacks(self, block: str, backbone: str) -> list[str]:
-        """Those that the profile's tables ask for on this network, then those beyond the paper."""
+    def common_attacks(self, block: str, backbone: str) -> list[str]:
+        """Those of every method at both levels: what the profile's tables ask for on this network, then `beyond`."""
         columns = [
             c for t in self.tables for c in paper.TABLES[t].columns if (c.block, c.backbone) == (block, backbone)
         ]
         return list(dict.fromkeys([*(c.attack for c in columns), *parse(self.beyond)]))
+
+    def attacks(self, block: str, backbone: str, method: str = "") -> list[str]:
+        """All attacks on a network: the common ones, those made for `method` (for any, where it is ""), the strongest."""
+        made = [self.adaptive.get(method, "")] if method else list(self.adaptive.values())
+        names = [*self.common_attacks(block, backbone), *parse(",".join(filter(None, made))), *parse(self.strongest)]
+        return list(dict.fromkeys(names))
 
 
 @lru_cache
@@ -91,6 +100,13 @@ def load(name: str) -> Profile:
         raise ValueError(f"{path.name} must hold just the keys of isce.profiles.Profile; missing or unknown: {wrong}")
     for table in content["tables"]:
         record.choose(f"table in {path.name}", table, paper.TABLES)
-    for job in [*content["train_jobs"], *content["attack_jobs"], *filter(None, [content["controls"]])]:
+    for job in [
+        *content["train_jobs"],
+        *content["attack_jobs"],
+        *filter(None, [content["controls"]]),
+        *content["adaptive"],
+    ]:
         methods.parse(job)
+    for names in (content["beyond"], content["strongest"], *content["adaptive"].values()):
+        parse(names)
     return Profile(name=name, **content)

@@ -16,7 +16,7 @@ def publish(name: str) -> list[str]:
         for method in profile.methods:
             for seed in profile.seeds:
                 wanted.append(profile.spec(block, backbone, method, seed).trained().folder / "result.json")
-                attacks = profile.attacks(block, backbone)
+                attacks = profile.attacks(block, backbone, method)
                 wanted += [profile.evaluation(block, backbone, method, attack, seed).path for attack in attacks]
     for dataset in dict.fromkeys(profile.stand_in.values()):  # Figure 4's measures of separation
         for path in sorted(record.runs_dir().glob(f"{dataset}-*-3d-seed*/separation.json")):

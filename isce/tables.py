@@ -27,27 +27,25 @@ FIGURES = [
 ]
 
 
-def measure(evaluations: Sequence[Evaluation], level: int = 0) -> dict[str, Any] | None:
-    """One cell: the accuracy in % over an attack's records of several seeds, or None where one is missing.
+def spread(values: Sequence[float], n: int) -> dict[str, Any]:
+    """Accuracies in %, one per seed, each over n images -> accuracy, low, high, std, n, seeds.
 
     One seed: its Wilson 95 % interval over images. Several: their mean and, as `std`, their standard deviation.
     """
+    mean, one = sum(values) / len(values), len(values) == 1
+    low, high = record.wilson(round(mean * n / 100), n) if one else (math.nan, math.nan)
+    std = math.nan if one else math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
+    return {"accuracy": mean, "low": low, "high": high, "std": std, "n": n, "seeds": len(values)}
+
+
+def measure(evaluations: Sequence[Evaluation], level: int = 0) -> dict[str, Any] | None:
+    """One cell: the `spread` of an attack's accuracy over the seeds that have a record, or None where none has."""
     found = [record.find(e.path) for e in evaluations]
     records = [r for r in found if r is not None]
-    if len(records) < len(evaluations) or not records:
+    if not records:
         return None
     results = [r["results"][level] for r in records]
-    values = [r["accuracy"] for r in results]
-    mean, n = sum(values) / len(values), records[0]["n"]
-    std = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1)) if len(values) > 1 else math.nan
-    low, high = results[0]["interval"] if len(values) == 1 else (math.nan, math.nan)
-    return {
-        "accuracy": mean,
-        "low": low,
-        "high": high,
-        "std": std,
-        "n": n,
-        "seeds": len(values),
+    return spread([r["accuracy"] for r in results], records[0]["n"]) | {
         "level": results[0]["level"],
         "median": (records[0].get("minimal") or {}).get("median"),
         "commit": records[0]["provenance"]["commit"][:10],
@@ -88,43 +86,38 @@ def compute(number: int, profile: Profile, methods: Sequence[str], device: str =
                     load_or_evaluate(wanted, device, progress)
 
 
-def outcomes(profile: Profile, block: str, backbone: str, method: str, attack: str, at: int) -> np.ndarray | None:
-    """Which images stayed right, over all seeds that have a record; None where there is none."""
-    found = [record.find(profile.evaluation(block, backbone, method, attack, seed).path) for seed in profile.seeds]
-    bits = [unpack(r["results"][at]["correct"], r["n"]) for r in found if r is not None]
-    return np.concatenate(bits) if bits else None
+def outcomes(profile: Profile, block: str, backbone: str, method: str, attack: str, at: int) -> dict[int, np.ndarray]:
+    """Which images stayed right, (n,) booleans for each seed that has a record."""
+    found = {
+        seed: record.find(profile.evaluation(block, backbone, method, attack, seed).path) for seed in profile.seeds
+    }
+    return {seed: unpack(r["results"][at]["correct"], r["n"]) for seed, r in found.items() if r is not None}
 
 
 def attacked(profile: Profile, block: str, backbone: str, methods: Sequence[str] | None = None) -> pd.DataFrame:
     """Every attack of the profile on one network, the paper's and ours, in the long form of `cells`; and `worst`.
 
-    `worst`: the images that stay right under all of these attacks at a level, over the same images.
+    `asked`: false where an attack made for one method meets another. `worst`: the images that stay right under all of the
+    method's attacks at a radius, on the seeds that have a record of each (SimBA's level is a step: it does not count).
     """
     rows = []
     for method in methods if methods is not None else profile.methods:
-        standing: dict[float, list[np.ndarray]] = {}
+        standing: dict[float, list[dict[int, np.ndarray]]] = {level: [] for level in profile.eps[block]}
         where = {"method": method, "block": block, "backbone": backbone}
+        own = profile.attacks(block, backbone, method)
         for attack in profile.attacks(block, backbone):
             wanted = [profile.evaluation(block, backbone, method, attack, seed) for seed in profile.seeds]
             for at, level in enumerate(wanted[0].levels):
-                cell = {"level": level, "accuracy": math.nan} | (measure(wanted, at) or {})
-                rows.append({**where, "attack": attack, "column": f"{attack}:{at}", **cell})
-                bits = outcomes(profile, block, backbone, method, attack, at)
-                if (
-                    bits is not None and wanted[0].queries == 0 and attack != "clean"
-                ):  # SimBA's level is a step, no radius
-                    standing.setdefault(level, []).append(bits)
-        for at, (level, found) in enumerate(standing.items()):
-            right = np.logical_and.reduce(found)
-            low, high = record.wilson(int(right.sum()), len(right))
-            cell = {
-                "level": level,
-                "accuracy": 100 * float(right.mean()),
-                "low": low,
-                "high": high,
-                "seeds": 1,
-                "n": len(right),
-            }
+                cell = {"level": level, "accuracy": math.nan, "asked": attack in own}
+                found = measure(wanted, at) if attack in own else None
+                rows.append({**where, "attack": attack, "column": f"{attack}:{at}", **cell, **(found or {})})
+                if found and wanted[0].queries == 0 and attack != "clean":
+                    standing[level].append(outcomes(profile, block, backbone, method, attack, at))
+        for at, (level, per_attack) in enumerate(standing.items()):
+            seeds = sorted(set.intersection(*map(set, per_attack))) if per_attack else []
+            right = [np.logical_and.reduce([bits[seed] for bits in per_attack]) for seed in seeds]
+            cell = {"level": level, "accuracy": math.nan, "asked": True}
+            cell |= spread([100 * float(r.mean()) for r in right], len(right[0])) if right else {}
             rows.append({**where, "attack": "worst", "column": f"worst:{at}", **cell})
     return pd.DataFrame(rows)
 
@@ -135,7 +128,9 @@ def recorded(long: pd.DataFrame) -> pd.DataFrame:
 
 
 def text(cell: Any) -> str:
-    """`43.5 [40.5, 46.6]` for one seed, `43.5 ± 1.2` for several, NO_RECORD for none."""
+    """`43.5 [40.5, 46.6]` for one seed, `43.5 ± 1.2` for several, NO_RECORD for none, nothing where none is asked for."""
+    if not cell.get("asked", True):
+        return ""
     if not math.isfinite(cell["accuracy"]):
         return NO_RECORD
     if cell["seeds"] > 1:
@@ -178,13 +173,14 @@ def caption(number: int, profile: Profile, long: pd.DataFrame) -> str:
     stand_in = (
         f" **Stand-in data: {profile.title}. These are not the paper's data sets.**" if profile.is_stand_in else ""
     )
-    seeds = f"{len(profile.seeds)} seed{'s' if len(profile.seeds) > 1 else ''}"
+    counts = sorted({int(v) for v in done["seeds"]}) if len(done) else [0]
+    seeds = f"{' or '.join(map(str, counts))} seed{'s' if counts[-1] > 1 else ''}"
     n = sorted({int(v) for v in done.loc[done["attack"] != "clean", "n"]}) if len(done) else []
     commits = ", ".join(sorted({str(c) for c in done["commit"]})) if len(done) else "none"
     return (
         f"**Table {number}.** {paper.TABLES[number].title}{stand_in} Accuracy in %, attacked on n = "
         f"{' or '.join(map(str, n)) or 'no'} test images, {seeds}; in brackets the Wilson 95 % interval"
-        f"{', ± the standard deviation over seeds' if len(profile.seeds) > 1 else ''}. "
+        f"{' of one seed, ± the standard deviation over several' if counts[-1] > 1 else ''}. "
         f"The levels are ours: the paper's could not be recovered. Records of commit {commits}."
     )
 

@@ -51,12 +51,16 @@ def duels(
             ours = look(one, column.attack + surface, column.eps_index or 0)
             for rival in rivals:
                 theirs = look(rival, column.attack + surface, column.eps_index or 0)
-                if ours is None or theirs is None or len(ours) != len(theirs):
-                    continue
-                points = 100 * float(ours.mean() - theirs.mean())
-                sure = record.mcnemar(ours, theirs) < LEVEL
-                found.append(Duel(points, int(np.sign(points)) if sure else 0, column.block, column.attack))
+                if pair := paired(ours, theirs):
+                    points, sure = 100 * float(pair[0].mean() - pair[1].mean()), record.mcnemar(*pair) < LEVEL
+                    found.append(Duel(points, int(np.sign(points)) if sure else 0, column.block, column.attack))
     return found
+
+
+def paired(ours: dict[int, np.ndarray], theirs: dict[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Two methods' outcomes on the same images and seeds, one after the other; None where they share no seed."""
+    seeds = sorted(set(ours) & set(theirs))
+    return (np.concatenate([ours[k] for k in seeds]), np.concatenate([theirs[k] for k in seeds])) if seeds else None
 
 
 def tally(found: list[Duel], against: str = "rivals") -> str:
@@ -134,10 +138,11 @@ def _adversarial_training(profile: Profile) -> tuple[str, str, str]:
         return rule, "", OPEN
     clean = [outcomes(profile, "cifar10", "resnet32", m, "clean", 0) for m in ("at", "sce")]
     found = duels(profile, [2], ["at"], attacks="pgd_un_50")
-    if clean[0] is None or clean[1] is None or not found:
+    pair = paired(*clean)
+    if pair is None or not found:
         return rule, "", OPEN
-    loss = 100 * float(clean[0].mean() - clean[1].mean())
-    first = loss < 0 and record.mcnemar(clean[0], clean[1]) < LEVEL
+    loss = 100 * float(pair[0].mean() - pair[1].mean())
+    first = loss < 0 and record.mcnemar(*pair) < LEVEL
     second = all(d.winner > 0 for d in found)
     measured = f"clean {loss:+.1f} points to SCE; I-SCE {', '.join(f'{d.points:+.1f}' for d in found)} points to AT under PGD-50"
     return rule, measured, STANDS if first and second else MIXED if first or second else FALLS

@@ -22,6 +22,8 @@ eps: {mnist: [0.5, 1.0], cifar10: [0.5, 1.0]}
 simba_steps: {mnist: [0.1, 0.2], cifar10: [0.1, 0.2]}
 simba_queries: {mnist: 10, cifar10: 10}
 beyond: "deepfool_10@raw"
+strongest: ""
+adaptive: {}
 train_jobs: ["sce,isce"]
 attack_jobs: ["sce,isce"]
 controls: ""

@@ -68,8 +68,8 @@ def square(
                     last, window = side, bump(side).to(x0)
                     grid = torch.arange(side, device=y.device)
                 bits = random.integers(seeds, query, 5 + channels)
-                place = [  # two windows: (n, 1, side, 1) rows and (n, 1, 1, side) columns
-                    per_image((bits[:, i] & 0xFFFFFF) * (span - side + 1) >> 24, x0) + grid.view(shape)
+                place = [  # two windows, (n, 1, side, 1) rows and (n, 1, 1, side) columns; the authors' never touch the end
+                    per_image((bits[:, i] & 0xFFFFFF) * max(span - side, 1) >> 24, x0) + grid.view(shape)
                     for i, (span, shape) in enumerate([(height, (-1, 1)), (width, (1, -1))] * 2)
                 ]
                 n, c = torch.arange(len(y), device=y.device).view(-1, 1, 1, 1), torch.arange(channels).view(-1, 1, 1)
