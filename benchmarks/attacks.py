@@ -209,13 +209,30 @@ def contests(model: nn.Module, device: torch.device, x: Tensor, args: argparse.N
     if "fab" in args.attacks:
         rows = {"ours": (lambda m, x, y: attacks.fab(m, x, y, steps=20), False)}
         if adv:
-            rows["adv-lib"] = lambda m, x, y: adv.a.fab(m, x, y, norm=2, n_iter=20, targeted_restarts=True), False
+            nine = functools.partial(adv.a.fab, norm=2, n_iter=20, targeted_restarts=True, restarts=9)
+            rows["adv-lib"] = lambda m, x, y: nine(m, x, y), False
         yield "fab", "20 steps, 9 targets", "norm", rows
     if "apgd" in args.attacks:
         rows = {"ours": (lambda m, x, y: attacks.apgd(m, x, y, eps=mid), False)}
         if adv:
             rows["adv-lib"] = lambda m, x, y: adv.a.apgd(m, x, y, mid, norm=2, n_iter=100, loss_function="ce"), False
+        if ta:
+            apgd_ta = ta.a.APGD(model, norm="L2", eps=mid, steps=100, seed=0)
+            rows["torchattacks"] = lambda m, x, y: apgd_ta(x, y), False
         yield "apgd", f"100 steps, ce, eps {mid:g}", "accuracy", rows
+        rows = {"ours": (lambda m, x, y: attacks.apgd_targeted(m, x, y, eps=mid), False)}
+        if adv:
+            rows["adv-lib"] = lambda m, x, y: adv.a.apgd_targeted(m, x, y, mid, norm=2, n_iter=100), False
+        if ta:
+            apgdt_ta = ta.a.APGDT(model, norm="L2", eps=mid, steps=100, seed=0)
+            rows["torchattacks"] = lambda m, x, y: apgdt_ta(x, y), False
+        yield "apgd_t", f"100 steps, 9 targets, eps {mid:g}", "accuracy", rows
+    if "square" in args.attacks:
+        rows = {"ours": (lambda m, x, y: attacks.square(m, x, y, eps=mid, queries=1000), False)}
+        if ta:
+            square_ta = ta.a.Square(model, norm="L2", eps=mid, n_queries=1000, loss="margin", seed=0)
+            rows["torchattacks"] = lambda m, x, y: square_ta(x, y), False
+        yield "square", f"1000 queries, eps {mid:g}", "accuracy", rows
     if "autoattack" in args.attacks:
         for setting, eps in ((f"eps {mid:g}", mid), (f"eps {big:g}: most fall", big)):
             rows = {
@@ -301,6 +318,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=None, help="of torch on the CPU")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
+    args.attacks = args.attacks.split(",")
     if args.threads:
         torch.set_num_threads(args.threads)
     warnings.filterwarnings("ignore")
@@ -321,7 +339,8 @@ def main() -> None:
         "settings": vars(args), "threads": torch.get_num_threads(), "versions": versions, "rows": rows,
         "provenance": record.provenance(device, "", time.perf_counter() - start, len(x)),
     }  # fmt: skip
-    name = f"attacks-{args.dataset}-{args.models}-{args.attacks}.json".replace("/", "-").replace(",", "_")
+    chosen = "_".join(args.attacks)
+    name = f"attacks-{args.dataset}-{args.models}-{chosen}.json".replace("/", "-").replace(",", "_")
     path = record.results_dir() / "benchmarks" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     record.write_json(path, content)
