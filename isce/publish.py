@@ -1,5 +1,6 @@
 """What is committed of a profile: its records under results/, its tables and verdicts in Markdown, the README's table."""
 
+import shutil
 from pathlib import Path
 
 from isce import record, verdicts
@@ -9,8 +10,8 @@ from isce.tables import attacked, caption, cells, layout, markdown, recorded, su
 
 
 def publish(name: str) -> list[str]:
-    """Copy a profile's records from runs/ to results/ (small JSON: no images, no weights), and write its tables as
-    results/<profile>.md. Returns the records' paths under results/."""
+    """Copy a profile's records from runs/ to results/ (small JSON, no images) and the first seed's float16 weights beside
+    them, so that `load_or_train` need not train; write its tables as results/<profile>.md. Returns what was copied."""
     profile, wanted = load(name), []
     for block, backbone in profile.nets:
         for method in profile.methods:
@@ -24,10 +25,14 @@ def publish(name: str) -> list[str]:
     copied = []
     for path in dict.fromkeys(wanted):
         content = record.read_json(path)
-        if content is not None:
-            target = record.results_dir() / path.relative_to(record.runs_dir())
-            record.write_json(target, content)
-            copied.append(str(target.relative_to(record.results_dir())))
+        if content is None:
+            continue
+        target = record.results_dir() / path.relative_to(record.runs_dir())
+        record.write_json(target, content)
+        copied.append(str(target.relative_to(record.results_dir())))
+        if content["kind"] == "train" and content["spec"]["seed"] == profile.seeds[0]:
+            with record.atomic(target.with_name("model.safetensors")) as part:
+                shutil.copyfile(path.with_name("model.safetensors"), part)
     with record.atomic(record.results_dir() / f"{name}.md") as part:
         part.write_text(document(profile))
     return copied

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from isce import paper, profiles, publish, record, tables, verdicts
+from isce import paper, profiles, publish, record, tables, train, verdicts
 from isce.evaluate import load_or_evaluate, pack
 from isce.methods import METHODS
 from isce.profiles import Profile
@@ -169,6 +169,16 @@ def test_publish_copies_small_records_alone(digits: Profile, tmp_path: Path, mon
     assert all(path.endswith(".json") for path in copied)
     assert sorted(copied) == sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.json"))
     assert "Table 7" in (tmp_path / "digits.md").read_text()
+    weights = tmp_path / wanted.spec.run_id / "model.safetensors"
+    assert record.sha256(weights) == (train.result(wanted.spec) or {})["weights_sha256"]
+
+
+def test_committed_weights_belong_to_their_records_and_are_small() -> None:
+    root = Path(__file__).resolve().parents[1] / "results"
+    weights = sorted(root.glob("*/model.safetensors"))
+    for path in weights:
+        assert record.sha256(path) == (record.read_json(path.with_name("result.json")) or {})["weights_sha256"], path
+    assert 0 < sum(path.stat().st_size for path in weights) < 30e6
 
 
 def test_committed_results_are_found_and_small() -> None:
