@@ -100,6 +100,18 @@ def test_surfaces(method: str, surface: str, digits_sce: Classifier, split: data
     assert len(frame) == N
 
 
+def test_transferred_points_go_to_the_edge(digits_isce: Classifier, digits_sce: Classifier, split: data.Split) -> None:
+    """What just misleads the surrogate mostly falls short of another model's boundary."""
+    rows = evaluate.evaluate(digits_isce, split, {"pgd_un_10@transfer": [0.7]}, surrogate=digits_sce)
+    moved = rows[rows["norm"] > 0]
+    assert len(moved) > 20
+    assert moved["norm"].max() <= 0.7 + 1e-5
+    assert (moved["norm"] > 0.6).mean() > 0.9, "clipping to [0, 1] alone makes one shorter"
+    x, y = data.to_float(split.images), split.labels
+    stopped = attacks.pgd(digits_sce, x, y, eps=0.7, steps=10)
+    assert rows["correct"].mean() < (digits_isce(stopped).argmax(1) == y).float().mean()
+
+
 def test_transfer_needs_a_surrogate(digits_isce: Classifier, split: data.Split) -> None:
     with pytest.raises(ValueError, match="needs a surrogate"):
         evaluate.evaluate(digits_isce, split, {"pgd_un_10@transfer": [0.5]})
