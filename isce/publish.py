@@ -19,6 +19,7 @@ def publish(name: str) -> list[str]:
                 wanted.append(profile.spec(block, backbone, method, seed).trained().folder / "result.json")
                 attacks = profile.attacks(block, backbone, method)
                 wanted += [profile.evaluation(block, backbone, method, attack, seed).path for attack in attacks]
+                wanted += sorted(profile.spec(block, backbone, method, seed).folder.glob("checks/*.json"))
     for dataset in dict.fromkeys(profile.stand_in.values()):  # Figure 4's measures of separation
         for path in sorted(record.runs_dir().glob(f"{dataset}-*-3d-seed*/separation.json")):
             wanted += [path, path.with_name("result.json")]
