@@ -30,7 +30,8 @@ def climb(
     out, success = x0.clone(), torch.zeros_like(y, dtype=torch.bool)
     value = torch.full_like(batch.logits[:, 0], float("-inf"))
     rows = torch.arange(len(y), device=y.device)
-    x = x_old = x_best = random_in_ball(x0, batch.seeds, counter, eps, norm)
+    x = random_in_ball(x0, batch.seeds, counter, eps, norm)
+    x_old = x_best = x.detach()  # another tensor object: `differentiable` makes x a leaf, and these must not become one
     g_best, f_best, f_old, f_check = torch.zeros_like(x), value, value, value
     size, ups = torch.full_like(value, 2 * eps), torch.zeros_like(y)  # step size; ascents since the last checkpoint
     halved = success

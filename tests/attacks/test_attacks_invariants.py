@@ -1,6 +1,7 @@
 """What holds for every attack, on a small network with batch norm and dropout left in training mode."""
 
 import copy
+import gc
 from functools import partial
 
 import pytest
@@ -96,6 +97,21 @@ def test_another_seed_gives_another_answer(net, name):
     model, x, y = net
     a, b = (ATTACKS[name](model, x, y, generator=torch.Generator().manual_seed(s)) for s in (0, 1))
     assert (a != b).flatten(1).any(1).sum() == 8
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_no_tensor_outlives_the_attack(net, name):
+    """A graph that ties the iterates together costs memory on every step, and some of it for good."""
+    model, x, y = net
+    ATTACKS[name](model, x, y)
+
+    def alive() -> int:
+        gc.collect()
+        return sum(issubclass(type(o), torch.Tensor) for o in gc.get_objects())
+
+    before = alive()
+    ATTACKS[name](model, x, y)
+    assert alive() <= before
 
 
 @pytest.mark.parametrize("name", ATTACKS)
