@@ -22,7 +22,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 help:
 	@echo "make replicate [PROFILE=digits|cpu|full] [CORES=n] [GOAL=file]   train, attack, tables, figures, report"
 	@echo "make test        ruff, mypy, pytest, nbval over every notebook"
-	@echo "make results     copy the records of PROFILE's tables from runs/ to results/"
+	@echo "make results     copy the records of PROFILE's tables from runs/ to results/, and print the tables there"
 	@echo "make notebooks   run every notebook with its defaults and write its outputs back"
 	@echo "make bench       attacks side by side with their peers"
 

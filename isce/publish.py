@@ -1,4 +1,4 @@
-"""What is committed of a profile: its records under results/, its tables and verdicts in Markdown, the README's table."""
+"""What is committed of a profile: its records under results/, its tables in Markdown, LaTeX and HTML, its verdicts, the README's table."""
 
 import shutil
 from pathlib import Path
@@ -6,12 +6,13 @@ from pathlib import Path
 from isce import record, verdicts
 from isce.data import DATASETS
 from isce.profiles import Profile, load
-from isce.tables import attacked, caption, cells, layout, markdown, recorded, summary
+from isce.tables import attacked, cells, layout, markdown, recorded, render, save, summary
 
 
 def publish(name: str) -> list[str]:
     """Copy a profile's records from runs/ to results/ (small JSON, no images) and the first seed's float16 weights beside
-    them, so that `load_or_train` need not train; write its tables as results/<profile>.md. Returns what was copied."""
+    them, so that `load_or_train` need not train; write its tables as results/<profile>.md, and to print as
+    results/<profile>/table<N>.tex and .html. Returns the records' paths under results/."""
     profile, wanted = load(name), []
     for block, backbone in profile.nets:
         for method in profile.methods:
@@ -36,7 +37,14 @@ def publish(name: str) -> list[str]:
                 shutil.copyfile(path.with_name("model.safetensors"), part)
     with record.atomic(record.results_dir() / f"{name}.md") as part:
         part.write_text(document(profile))
+    for number in with_records(profile):
+        save(number, profile, record.results_dir() / name, ["latex", "html"])
     return copied
+
+
+def with_records(profile: Profile) -> list[int]:
+    """The tables of which at least one cell has a record."""
+    return [number for number in profile.tables if cells(number, profile)["accuracy"].notna().any()]
 
 
 HEADLINE = (
@@ -64,14 +72,9 @@ def update_readme(name: str, readme: Path) -> None:
 
 
 def document(profile: Profile) -> str:
-    """All tables of a profile that have a record, in Markdown, one per data set: for readers without a notebook."""
+    """All tables of a profile that have a record, in Markdown: for readers without a notebook."""
     parts = [f"# Records of profile {profile.name}: {profile.title}", "Written by `make results`; do not edit."]
-    for number in profile.tables:
-        long = cells(number, profile)
-        for block in dict.fromkeys(long["block"]):
-            shown = recorded(long[long["block"] == block])
-            if len(shown):
-                parts += [caption(number, profile, shown), markdown(layout(profile, shown))]
+    parts += [render(number, profile, "markdown").rstrip() for number in with_records(profile)]
     for block, backbone in profile.nets:
         shown = recorded(attacked(profile, block, backbone))
         if len(shown):

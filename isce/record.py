@@ -165,8 +165,8 @@ def provenance(device: torch.device, data_checksum: str, seconds: float, images:
     }
 
 
-def wilson(correct: int, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's score interval for a proportion, in %; 95 % by default (Wilson 1927).
+def wilson(correct: float, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's score interval for a proportion, in %; 95 % by default (Wilson 1927). A mean over seeds need not be whole.
 
     Raises:
         ValueError: n < 1 or correct outside 0..n.

@@ -1,7 +1,10 @@
-"""Records -> the paper's tables, ours beside the paper's; nothing here is computed but means and intervals of records."""
+"""Records -> the paper's tables, ours beside the paper's; nothing here is computed but means, intervals and tests of records."""
 
+import html
 import math
+import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import nbformat
@@ -17,6 +20,8 @@ from isce.methods import get
 from isce.profiles import Profile
 
 NO_RECORD = "not run"
+LEVEL = 0.05  # of the tests behind "best"
+FORMATS = {"markdown": "md", "latex": "tex", "html": "html"}
 FIGURES = [
     "figure1_inference_region",
     "figure2_label_regression",
@@ -30,11 +35,13 @@ FIGURES = [
 def spread(values: Sequence[float], n: int) -> dict[str, Any]:
     """Accuracies in %, one per seed, each over n images -> accuracy, low, high, std, n, seeds.
 
-    One seed: its Wilson 95 % interval over images. Several: their mean and, as `std`, their standard deviation.
+    low, high: Wilson's 95 % interval over images, of the mean where there are several seeds. It counts n images, not
+    n x seeds, since models of several seeds fail on the same images: never too narrow, and too wide where they do not.
+    std: the standard deviation over several seeds, the other source of doubt, which no count of images makes smaller.
     """
-    mean, one = sum(values) / len(values), len(values) == 1
-    low, high = record.wilson(round(mean * n / 100), n) if one else (math.nan, math.nan)
-    std = math.nan if one else math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
+    mean = sum(values) / len(values)
+    low, high = record.wilson(mean * n / 100, n)
+    std = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1)) if len(values) > 1 else math.nan
     return {"accuracy": mean, "low": low, "high": high, "std": std, "n": n, "seeds": len(values)}
 
 
@@ -52,8 +59,42 @@ def measure(evaluations: Sequence[Evaluation], level: int = 0) -> dict[str, Any]
     }
 
 
+def p_below(ours: dict[int, np.ndarray], theirs: dict[int, np.ndarray]) -> float:
+    """The p-value for `theirs` being below `ours`, outcomes by seed as from `outcomes`; 1.0 where it is not, or no seed is shared.
+
+    The exact McNemar test. With several seeds an image still counts once, for the method that is right on it in more of
+    the shared seeds: an image's outcomes under several seeds are not independent, and pooled they would feign certainty.
+    """
+    lead = sum((ours[seed].astype(int) - theirs[seed] for seed in set(ours) & set(theirs)), np.zeros(1, int))
+    return record.mcnemar(lead > 0, lead < 0) if (lead > 0).sum() > (lead < 0).sum() else 1.0
+
+
+def not_rejected(p: dict[str, float]) -> list[str]:
+    """The names whose hypothesis Holm's step-down procedure keeps at LEVEL (Holm 1979)."""
+    order = sorted(p, key=lambda name: p[name])
+    kept = (k for k, name in enumerate(order) if p[name] * (len(order) - k) >= LEVEL)
+    return order[next(kept, len(order)) :]
+
+
+def best(found: dict[str, dict[int, np.ndarray]]) -> dict[str, str]:
+    """A column's marks, from each method's outcomes by seed: "best" for one significantly above every other; where none
+    is, "tied" for the highest and all that are not significantly below it.
+
+    No mark where a method has no record ("best" would be untested), nor where all would be tied.
+    """
+    if not all(found.values()):
+        return {}
+    means = {method: np.mean([right.mean() for right in seeds.values()]) for method, seeds in found.items()}
+    top = max(means, key=lambda method: means[method])
+    tied = not_rejected({method: p_below(found[top], seeds) for method, seeds in found.items() if method != top})
+    if len(tied) == len(found) - 1:
+        return {}
+    return dict.fromkeys([top, *tied], "tied") if tied else {top: "best"}
+
+
 def cells(number: int, profile: Profile, methods: Sequence[str] | None = None) -> pd.DataFrame:
-    """A table's cells in long form: method, block, backbone, attack, level, accuracy, low, high, std, n, seeds, paper.
+    """A table's cells in long form: method, block, backbone, attack, level, accuracy, low, high, std, n, seeds, paper;
+    mark (that of `best` among the paper's nine methods, whatever rows are shown) and beside (what the cell adds of the paper's).
 
     Args:
         number: 1..7. profile: whose records to look for. methods: the rows; the profile's by default.
@@ -62,6 +103,10 @@ def cells(number: int, profile: Profile, methods: Sequence[str] | None = None) -
         ValueError: no such table.
     """
     table = paper.TABLES[int(record.choose("table", number, paper.TABLES))]
+    marks = {
+        c.key: best({m: outcomes(profile, c.block, c.backbone, m, c.attack, c.eps_index or 0) for m in table.rows})
+        for c in table.columns
+    }
     rows = []
     for method in methods if methods is not None else profile.methods:
         for column in table.columns:
@@ -71,8 +116,10 @@ def cells(number: int, profile: Profile, methods: Sequence[str] | None = None) -
             ]
             stated = table.value(method, column.key) if method in table.rows else ""
             cell = {"level": wanted[0].levels[at], "accuracy": math.nan} | (measure(wanted, at) or {})
+            beside = f"paper: {stated:.2f}" if isinstance(stated, float) else "n.r." if stated and table.numbers else ""
             where = {"method": method, "block": column.block, "backbone": column.backbone, "attack": column.attack}
-            rows.append({**where, "column": column.key, **cell, "paper": stated})
+            mark = marks[column.key].get(method, "")
+            rows.append({**where, "column": column.key, **cell, "paper": stated, "mark": mark, "beside": beside})
     return pd.DataFrame(rows)
 
 
@@ -128,14 +175,17 @@ def recorded(long: pd.DataFrame) -> pd.DataFrame:
 
 
 def text(cell: Any) -> str:
-    """`43.5 [40.5, 46.6]` for one seed, `43.5 ± 1.2` for several, NO_RECORD for none, nothing where none is asked for."""
+    """A cell in Markdown: `43.5 [40.5, 46.6]`, or `43.5 ± 1.2 [40.5, 46.6]` over several seeds; `**43.5**` if it is the best,
+    `43.5†` if it is tied with it; ` (paper: 28.26)` or ` (n.r.)` behind. NO_RECORD for none; nothing where none is asked for.
+    """
     if not cell.get("asked", True):
         return ""
+    beside = f" ({cell['beside']})" if cell.get("beside") else ""
     if not math.isfinite(cell["accuracy"]):
-        return NO_RECORD
-    if cell["seeds"] > 1:
-        return f"{cell['accuracy']:.1f} ± {cell['std']:.1f}"
-    return f"{cell['accuracy']:.1f} [{cell['low']:.1f}, {cell['high']:.1f}]"
+        return NO_RECORD + beside
+    number = f"{cell['accuracy']:.1f}" + (f" ± {cell['std']:.1f}" if cell["seeds"] > 1 else "")
+    number = {"best": f"**{number}**", "tied": f"{number}†"}.get(cell.get("mark", ""), number)
+    return f"{number} [{cell['low']:.1f}, {cell['high']:.1f}]{beside}"
 
 
 def layout(profile: Profile, long: pd.DataFrame, show: Callable[[Any], str] = text) -> pd.DataFrame:
@@ -168,31 +218,139 @@ def stated(number: int) -> pd.DataFrame:
 
 
 def caption(number: int, profile: Profile, long: pd.DataFrame) -> str:
-    """What a reader must know beside the numbers: the data, n, seeds, levels' origin, commits."""
+    """What a reader must know beside the numbers, in Markdown: data, n, seeds, marks, the paper's numbers, levels, commits."""
     done = long.dropna(subset=["accuracy"])
-    stand_in = (
-        f" **Stand-in data: {profile.title}. These are not the paper's data sets.**" if profile.is_stand_in else ""
-    )
     counts = sorted({int(v) for v in done["seeds"]}) if len(done) else [0]
-    seeds = f"{' or '.join(map(str, counts))} seed{'s' if counts[-1] > 1 else ''}"
     n = sorted({int(v) for v in done.loc[done["attack"] != "clean", "n"]}) if len(done) else []
     commits = ", ".join(sorted({str(c) for c in done["commit"]})) if len(done) else "none"
-    return (
-        f"**Table {number}.** {paper.TABLES[number].title}{stand_in} Accuracy in %, attacked on n = "
-        f"{' or '.join(map(str, n)) or 'no'} test images, {seeds}; in brackets the Wilson 95 % interval"
-        f"{' of one seed, ± the standard deviation over several' if counts[-1] > 1 else ''}. "
-        f"The levels are ours: the paper's could not be recovered. Records of commit {commits}."
+    parts = [f"**Table {number}.** {paper.TABLES[number].title}"]
+    if profile.is_stand_in:
+        parts.append(f"**Stand-in data: {profile.title}. These are not the paper's data sets.**")
+    parts.append(
+        f"Accuracy in %, attacked on n = {' or '.join(map(str, n)) or 'no'} test images, {' or '.join(map(str, counts))} "
+        f"seed{'s' if counts[-1] > 1 else ''}; in brackets the Wilson 95 % interval over images"
+        + ("; ± the standard deviation over seeds, the interval being that of their mean." if counts[-1] > 1 else ".")
     )
+    several = ", an image counting once over all seeds" if counts[-1] > 1 else ""
+    if done["mark"].any():
+        parts.append(
+            "Bold: significantly above every other of the paper's nine methods (exact McNemar test on the same images"
+            f"{several}; Holm's correction over the column; p < {LEVEL:g}). Where none is, †: the highest, and all that are "
+            "not significantly below it. No mark: none of the nine can be told from the highest, or one has no record. "
+            "Controls are not ranked. The test is over images, of the models trained: it does not speak for other trainings."
+        )
+    else:
+        parts.append(
+            "No best is marked: at least one of the paper's nine methods has no record, or none can be told from the highest."
+        )
+    known = ", ".join(get(m).label for m in paper.TABLES[number].numbers)
+    parts.append(
+        f"In parentheses the paper's number, at its own unknown level: known for {known}; n.r.: {paper.NOT_RECOVERABLE}."
+        if known
+        else f"The paper's numbers: {paper.NOT_RECOVERABLE}, in any cell."
+    )
+    parts.append(f"The levels are ours: the paper's could not be recovered. Records of commit {commits}.")
+    return " ".join(parts)
 
 
 def styled(wide: pd.DataFrame) -> Styler:
-    """A table of `layout` for a notebook: the first row of a data set's columns apart, what has no record greyed."""
+    """A table of `layout` in HTML, as a notebook shows it: I-SCE's name in bold, what has no record greyed."""
     lines: list[Any] = [
         {"selector": "th.col_heading", "props": "text-align: center"},
         {"selector": "td", "props": "text-align: right; white-space: nowrap"},
     ]
-    style = wide.style.map(lambda v: "color: #999" if v == NO_RECORD else "").set_table_styles(lines)
+    style = wide.style.map(lambda v: "color: #999" if str(v).startswith(NO_RECORD) else "").set_table_styles(lines)
+    style = style.format(_html_cell)
     return style.apply_index(lambda names: ["font-weight: bold" if n == "I-SCE" else "" for n in names], axis=0)
+
+
+def _to_html(words: object) -> str:
+    """The Markdown of a caption or cell, of which only `**bold**` is used here, in HTML."""
+    return re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", html.escape(str(words), quote=False))
+
+
+# What follows the accuracy in a cell, put in small lines under it: ten columns side by side then fit a page.
+_BESIDE = re.compile(r" (\[.*?\]|\(.*?\))")
+
+
+def _html_cell(words: object) -> str:
+    return _BESIDE.sub(r"<br><small>\1</small>", _to_html(words))
+
+
+_TEX = str.maketrans(
+    {c: f"\\{c}" for c in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$"}
+    | {"ε": r"$\varepsilon$", "±": r"$\pm$", "†": r"$^\dagger$"}
+)
+
+
+def _to_tex(words: object) -> str:
+    """The same in LaTeX."""
+    return re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", str(words).translate(_TEX))
+
+
+def _tex_cell(words: object) -> str:
+    lines = _BESIDE.sub(r"\\\\{\\scriptsize \1}", _to_tex(words))
+    return rf"\begin{{tabular}}{{@{{}}c@{{}}}}{lines}\end{{tabular}}" if r"\\" in lines else lines
+
+
+def render(number: int, profile: Profile, format: str = "markdown", methods: Sequence[str] | None = None) -> str:
+    """A table to be printed, from records alone.
+
+    Args:
+        number: 1..7. profile: whose records to look for. methods: the rows; the profile's by default.
+        format: `markdown`: the caption and a table per data set. `latex`: a table environment for \\input; needs the
+            packages booktabs and graphicx. `html`: a page of its own.
+
+    Raises:
+        ValueError: no such table or format.
+    """
+    record.choose("format", format, FORMATS)
+    long = cells(number, profile, methods)
+    wide, words = layout(profile, long), caption(number, profile, long)
+    if format != "markdown":
+        wide.index.name = None  # it would take a line of its own
+    if format == "html":
+        page = styled(wide).set_caption(_to_html(words)).set_uuid(f"table{number}")  # else a new random name every time
+        lines: list[Any] = [
+            {"selector": "caption, th.row_heading", "props": "text-align: left"},
+            {"selector": "td, th", "props": "padding: 0.2em 0.5em"},
+        ]
+        page.set_table_styles(lines, overwrite=False)
+        return str(page.to_html(doctype_html=True))
+    if format == "latex":
+        style = wide.style.format(_tex_cell).format_index(_to_tex, axis=0).format_index(_to_tex, axis=1)
+        body = style.to_latex(hrules=True, column_format="l" + "c" * wide.shape[1], multicol_align="c").strip()
+        return "\n".join(
+            [
+                r"% \usepackage{booktabs, graphicx}",
+                r"\begin{table}[htbp]",
+                rf"\renewcommand{{\thetable}}{{{number}}}",
+                rf"\caption{{{_to_tex(words.removeprefix(f'**Table {number}.** '))}}}\label{{tab:isce-{number}}}",
+                r"\centering",
+                r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%  never enlarged",
+                body + "%",
+                "}",
+                r"\end{table}",
+                "",
+            ]
+        )
+    blocks = list(dict.fromkeys(wide.columns.get_level_values(0)))
+    parts = [part for b in blocks for part in ([f"{b}:"] if len(blocks) > 1 else []) + [markdown(wide[[b]])]]
+    return "\n\n".join([words, *parts]) + "\n"
+
+
+def save(
+    number: int, profile: Profile, folder: Path, formats: Sequence[str], methods: Sequence[str] | None = None
+) -> list[Path]:
+    """Write `render` of each format to folder/table<number>.md, .tex, .html; returns the paths. Raises what `render` does."""
+    paths = []
+    for name in formats:
+        words, path = render(number, profile, name, methods), folder / f"table{number}.{FORMATS[name]}"
+        with record.atomic(path) as part:
+            part.write_text(words, encoding="utf-8")
+        paths.append(path)
+    return paths
 
 
 def sources(profile: Profile) -> pd.DataFrame:
