@@ -150,8 +150,8 @@ def tally(found: Sequence[Duel]) -> str:
     ours, theirs = np.mean([d.ours for d in found]), np.mean([d.theirs for d in found])
     large, points = sum(d.points > 50 for d in found), [d.points for d in found]
     return (
-        f"won {won}, lost {lost} of {len(found)} comparisons, {large} by more than 50 points; on average {ours:.1f} % to "
-        f"{theirs:.1f} %, from {min(points):+.1f} to {max(points):+.1f} points"
+        f"won {won}, lost {lost} of {len(found)} comparisons, {large} by more than 50 points; on average I-SCE {ours:.1f} %, "
+        f"others {theirs:.1f} %; from {min(points):+.1f} to {max(points):+.1f} points"
     )
 
 
@@ -166,7 +166,7 @@ def size(found: Sequence[Duel]) -> str:
 def left(profile: Profile, arm: str, numbers: Sequence[int]) -> str:
     """What arm A's models keep under a proper attack: its own attacks say little."""
     found = duels(cases(profile, "A", numbers, "proper"), ["sce"]) if arm == "A" else []
-    return "".join(f"; {d.case}: {d.ours:.1f} % to {d.theirs:.1f} %" for d in found)
+    return "".join(f"; {d.case}: I-SCE {d.ours:.1f} %, SCE {d.theirs:.1f} %" for d in found)
 
 
 def _rivals(arm: str) -> list[str]:

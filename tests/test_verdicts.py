@@ -129,7 +129,7 @@ def test_arm_c_takes_the_worst_of_all_attacks_and_needs_them_all(digits: Profile
     assert found.loc[("C3", "B"), "verdict"] == verdicts.STANDS
     for claim in ("C1", "C2", "C3", "C4", "C5", "C13"):
         assert found.loc[(claim, "C"), "verdict"] == verdicts.FAILS
-    assert "on average 5.0 % to 20.0 %" in found.loc[("C3", "C"), "measured"]
+    assert "on average I-SCE 5.0 %, others 20.0 %" in found.loc[("C3", "C"), "measured"]
     wide = verdicts.side_by_side(judged).set_index("claim")
     assert list(wide.index) == list(paper.CLAIMS)
     assert wide.loc["C3", "B, as written"].startswith("stands: won 64")
@@ -185,7 +185,7 @@ def test_arm_a_is_against_sce_as_coded_and_shows_a_proper_attack(digits: Profile
         write(evaluation, 20 if evaluation.attack == "clean" or (as_coded and ours) else 3)
     judged = verdicts.judge(digits).set_index(["claim", "arm"])
     assert judged.loc[(["C1", "C2", "C3", "C9"], "A"), "verdict"].tolist() == [verdicts.STANDS] * 4
-    assert "mnist, PGD DLR 50 on raw at 1: 15.0 % to 15.0 %" in judged.loc[("C2", "A"), "measured"]
+    assert "mnist, PGD DLR 50 on raw at 1: I-SCE 15.0 %, SCE 15.0 %" in judged.loc[("C2", "A"), "measured"]
     assert set(judged.xs("B", level="arm")["verdict"]) == {verdicts.OPEN}  # its records are no other arm's
     none = verdicts.judge(dataclasses.replace(digits, as_coded={})).set_index(["claim", "arm"])
     assert none.loc[("C3", "A"), "verdict"] == verdicts.OPEN
