@@ -60,10 +60,15 @@ class Plane(nn.Module):
 
 
 def test_deepfool_goes_to_the_nearest_boundary_and_leaves_what_has_changed() -> None:
-    moved = as_coded.deepfool(Plane(), torch.cat([X, X]), torch.tensor([0, 1]), eps=0.01, steps=5)
-    delta = (moved - X).flatten(1)
-    assert (delta[:, 1] == 0).all()
-    torch.testing.assert_close(delta[:, 0], torch.full((2,), 1.01 * 0.4 / 2))  # the label plays no part
+    slow = torch.tensor([0.0, 0.6]).view(1, 1, 1, 2)  # near class 2, whose slope is gentle: it moves to the last step
+    images = torch.cat([X, X, slow])
+    moved = as_coded.deepfool(Plane(), images, torch.tensor([0, 1, 0]), eps=0.01, steps=5)
+    delta = (moved - images).flatten(1)
+    assert (delta[:2, 1] == 0).all()
+    torch.testing.assert_close(delta[:2, 0], torch.full((2,), 1.01 * 0.4 / 2))  # one step; the label plays no part
+    torch.testing.assert_close(
+        0.5 * delta[2, 1], torch.tensor(0.25 * (1 - (1 - 1.01 * 0.25) ** 5)), atol=1e-6, rtol=1e-4
+    )
     flat = as_coded.deepfool(Slope(0.0), X, Y, eps=0.01, steps=2)
     assert torch.equal(flat, X)  # no gradient: it stays where it is, and is no NaN
 

@@ -120,7 +120,8 @@ def test_worst_case_is_the_intersection(digits: Profile, tmp_path: Path, monkeyp
     long = tables.attacked(digits, "mnist", "lenet5", ["isce"])
     assert long.query("attack == 'worst'")["accuracy"].tolist() == [25.0, 25.0]
     assert tables.worst_outcomes(digits, "mnist", "lenet5", "isce", 1.0) == {}  # attacks of the profile have no record
-    two = dataclasses.replace(digits, tables=[7], beyond="pgd_un_50", strongest="simba", adaptive={})
+    steps = {"simba_steps": digits.eps, "strongest": "simba"}
+    two = dataclasses.replace(digits, tables=[7], beyond="pgd_un_50", adaptive={}, **steps)
     fake(two, "isce", {0: [True] * 10 + [False] * 10}, "deepfool_10")
     worst = tables.worst_outcomes(two, "mnist", "lenet5", "isce", 1.0)
     assert worst[0].tolist() == [False] * 5 + [True] * 5 + [False] * 10  # SimBA's level is a step: it does not count

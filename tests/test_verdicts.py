@@ -94,6 +94,11 @@ def test_c1_and_c4_between_a_quarter_and_half_stand_in_part(digits: Profile) -> 
     assert judged.loc[("C1", "B"), "evidence"] == "Tables 1, 2"
 
 
+def test_more_lost_than_won_fails(digits: Profile) -> None:
+    write_all(digits, [4], "simba", {"isce": 10} | dict.fromkeys(RIVALS[:3], 1), 20)
+    assert verdict(digits, "C4") == verdicts.FAILS
+
+
 def test_c2_needs_its_fifty_points(digits: Profile) -> None:
     write_all(digits, [1], "pgd_un_50", {"sce": 4})
     for right, expected in ((15, verdicts.STANDS), (13, verdicts.PART), (5, verdicts.FAILS)):
