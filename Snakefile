@@ -37,6 +37,9 @@ all_attacks = [
     f"{done}/attack-{block}-{backbone}-{job}-seed{seed}.ipynb"
     for block, backbone in profile.nets for job in range(len(profile.attack_jobs)) for seed in profile.seeds
 ]
+as_coded = [
+    f"{done}/as-coded-{block}-seed{seed}.ipynb" for block in profile.as_coded.get("blocks", []) for seed in profile.seeds
+]
 save = not profile.is_stand_in  # figures/ holds those of real data
 figures = {
     "figure1_inference_region": {"profile": profile.name, "device": device, "save": save},
@@ -94,6 +97,22 @@ rule attack:
         papermill("attack")
 
 
+rule arm_a:  # trains what it attacks
+    input:
+        notebooks / "attack.ipynb",
+    output:
+        f"{done}/as-coded-{{block}}-seed{{seed}}.ipynb",
+    resources:
+        gpu=gpu,
+    params:
+        given=lambda w: json.dumps(dict(
+            dataset=profile.stand_in[w.block], backbone="resnet32", method="sce,isce", arm="A",
+            attacks=profile.as_coded["attacks"], eps=profile.eps[w.block], n=profile.n, seed=int(w.seed),
+            epochs=profile.as_coded["epochs"][profile.stand_in[w.block]], device=device)),
+    shell:
+        papermill("attack")
+
+
 rule tables:
     input:
         all_attacks,
@@ -123,6 +142,7 @@ rule figure:
 rule report:
     input:
         rules.tables.output,
+        as_coded,
         expand(f"{done}/{{name}}.ipynb", name=figures),
         notebooks / "report.ipynb",
     output:

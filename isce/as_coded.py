@@ -6,20 +6,25 @@ r"""Arm A: the method as the authors' public CIFAR-10 script codes it, which dif
 * A pre-activation ResNet-32 with a dense layer of 64 before the output; momentum SGD, 20,000 steps of 128 images.
 * The attack called PGD starts at the image, has neither random start nor projection nor ball, and ascends the
   cross-entropy against the model's own clean prediction.
+* The library that the script builds on (gongzhitaao/tensorflow-adversarial) has a DeepFool whose steps are too long by a
+  factor, the gradient's norm: far too long where gradients are large, far too short where logits are normalised.
+
+The same network, recipe and statistics with plain softmax cross-entropy (method sce) are our control, not the script's.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from isce.attacks.common import check_images, check_numbers, held
+from isce.attacks.common import check_images, check_numbers, differentiable, held
+from isce.attacks.norms import norm_of, per_image, steepest
 from isce.data import DATASETS, to_float
 from isce.losses import normalize_logits, softmax_cross_entropy
 from isce.methods import LinearHead
 from isce.models import Classifier
 
 STEPS, BATCH_SIZE = 20_000, 128
-EPS, ITERATIONS = (0.01, 0.04), (5, 50)  # of its attack; eps on the [-1, 1] scale: half of it in our pixels
+EPS = (0.01, 0.04)  # of its attacks: a step on the [-1, 1] scale, half of it in our pixels; or an overshoot
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:
@@ -83,12 +88,13 @@ class Head(LinearHead):
         return softmax_cross_entropy(self(z), y)
 
 
-def build(dataset: str, seed: int = 0, s: float = 1.0, m: float = 0.1) -> Classifier:
-    """Arm A's classifier, its weights drawn from `seed`; `set_pixel_mean` belongs before its training."""
+def build(dataset: str, method: str = "isce", seed: int = 0, **options: float) -> Classifier:
+    """Arm A's classifier (isce with s and m, or sce), weights drawn from `seed`; `set_pixel_mean` belongs before training."""
     shape = DATASETS[dataset].shape
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Classifier(Backbone(shape), Head(64, 10, s, m), (0.5,) * shape[0], (0.5,) * shape[0])
+        backbone, head = Backbone(shape), LinearHead(64, 10) if method == "sce" else Head(64, 10, **options)
+        return Classifier(backbone, head, (0.5,) * shape[0], (0.5,) * shape[0])
 
 
 def set_pixel_mean(model: Classifier, images: Tensor) -> None:
@@ -122,4 +128,45 @@ def attack(
                 (gradient,) = torch.autograd.grad(F.cross_entropy(model(x), own, reduction="sum"), x)
                 x = (x.detach() + eps / 2 * gradient.sign()).clamp(0, 1)
             done.append(x)
+    return torch.cat(done) if done else images.clone()
+
+
+def deepfool(
+    model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, steps: int, batch_size: int = 256
+) -> Tensor:
+    r"""The script's library's DeepFool: $z \leftarrow z + \frac{|f_l|}{\|w_l\|} w_l$ at $x = \mathrm{clip}(x_0 + (1 + \epsilon) z)$.
+
+    $f_k = z_k - z_{\hat y}$ of the logits, $w_k = \nabla_x f_k$, $l = argmin_k |f_k| / \|w_k\|$, $\hat y$ the clean prediction.
+    DeepFool divides by $\|w_l\|^2$; so this step is $|f_l|$ long, whatever the gradient. Where f is linear,
+    $f \leftarrow f\,(1 - (1 + \epsilon) \|w\|)$: one step crosses the boundary, too far, if $\|w\|$ is large, and no number of
+    steps crosses it if $\|w\| < 1 / (1 + \epsilon)$. eps is an overshoot: there is no ball. `steps` is the DF10 or DF50.
+
+    Lengths are of the [-1, 1] scale: half of them in our pixels. images (N, C, H, W) in [0, 1] -> the same shape; `labels`
+    serve the checks alone. An image rests once its prediction has changed; unlike there it stays in its batch (batch norm).
+    """
+    check_numbers(eps=eps, steps=steps, batch_size=batch_size)
+    check_images(model, images, labels)
+    done = []
+    with held(model):
+        for clean in images.detach().split(batch_size):
+            own, z = model(clean).argmax(1), torch.zeros_like(clean)
+            for _ in range(steps):
+                x = (clean + (1 + eps) * z).clamp(0, 1)
+                logits = differentiable(model, x)
+                unchanged = logits.argmax(1) == own
+                if not unchanged.any():
+                    break
+                f = logits - logits.gather(1, own[:, None])
+                nearest, length, w = torch.full_like(f[:, 0], torch.inf), torch.zeros_like(f[:, 0]), torch.zeros_like(x)
+                for k in range(f.shape[1]):
+                    (w_k,) = torch.autograd.grad(f[:, k].sum(), x, retain_graph=True)
+                    score = (f[:, k].abs() / norm_of(w_k)).detach()  # infinite or NaN where nothing moves f_k
+                    closer = (score < nearest) & (own != k) & unchanged
+                    nearest, length = (
+                        torch.where(closer, score, nearest),
+                        torch.where(closer, f[:, k].abs() / 2, length),
+                    )
+                    w = torch.where(per_image(closer, w), w_k, w)
+                z = z + steepest(w, length=length.detach())
+            done.append((clean + (1 + eps) * z).clamp(0, 1))
     return torch.cat(done) if done else images.clone()

@@ -30,7 +30,7 @@ VERSION = 1  # of everything that shapes an attack's outcome; raise it when an a
 class Attack:
     """How an attack of `isce.attacks` is run at a list of levels.
 
-    kind `fixed`: once per level, an L2 radius (for arm A its own step). `minimal`: once; the perturbation found is scaled
+    kind `fixed`: once per level, an L2 radius (for arm A its own step or overshoot: it has no ball). `minimal`: once; the perturbation found is scaled
     back to each level if it is longer, and tested. `queries`: once per level, a step size, within a query budget.
     """
 
@@ -43,10 +43,8 @@ def _deepfool(label: str, steps: int) -> Attack:
     return Attack(label, lambda *args, generator, **kw: attacks.deepfool(*args, steps=steps, **kw), "minimal")
 
 
-def _as_coded(steps: int) -> Attack:
-    return Attack(
-        f"as coded, {steps}", lambda *args, generator, batch_size, **kw: as_coded.attack(*args, steps=steps, **kw)
-    )
+def _as_coded(label: str, attack: Callable[..., Tensor], steps: int) -> Attack:
+    return Attack(f"{label} as coded", lambda *args, generator, batch_size, **kw: attack(*args, steps=steps, **kw))
 
 
 def _pgd(label: str, steps: int, **options: Any) -> Attack:
@@ -75,8 +73,10 @@ ATTACKS: dict[str, Attack] = {
     "fab": Attack("FAB-T", attacks.fab, "minimal"),
     "square": Attack("Square", attacks.square),
     "autoattack": Attack("AutoAttack", attacks.autoattack),
-    "as_coded_5": _as_coded(5),
-    "as_coded_50": _as_coded(50),
+    "as_coded_5": _as_coded("PGD un 5", as_coded.attack, 5),
+    "as_coded_50": _as_coded("PGD un 50", as_coded.attack, 50),
+    "as_coded_df_10": _as_coded("DF 10", as_coded.deepfool, 10),
+    "as_coded_df_50": _as_coded("DF 50", as_coded.deepfool, 50),
 }
 GROUPS = {
     "pgd": ["pgd_tar_10", "pgd_un_10", "pgd_tar_50", "pgd_un_50"],
@@ -132,8 +132,8 @@ def surface_of(model: nn.Module, surface: str, surrogate: nn.Module | None = Non
 
 
 @torch.no_grad()
-def predict(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
-    """Decisions (N,) of a model in eval mode on float images (N, ...)."""
+def predict(model: nn.Module, images: Tensor, batch_size: int = 256) -> Tensor:
+    """Decisions (N,) of a model in eval mode on float images (N, ...), in arm A's batches: its batch norm depends on them."""
     return torch.cat([model(x).argmax(1) for x in images.split(batch_size)])
 
 

@@ -30,6 +30,7 @@ class Profile:
     beyond: str
     strongest: str
     adaptive: dict[str, str]
+    as_coded: dict[str, Any]
     train_jobs: list[str]
     attack_jobs: list[str]
     controls: str
@@ -55,17 +56,20 @@ class Profile:
         """(data set, backbone) to be trained; fewer than `nets` where one data set stands in for two."""
         return list(dict.fromkeys((self.stand_in[block], backbone) for block, backbone in self.nets))
 
-    def spec(self, block: str, backbone: str, method: str, seed: int = 0, **more: Any) -> Spec:
+    def spec(self, block: str, backbone: str, method: str, seed: int = 0, arm: str = "B", **more: Any) -> Spec:
         dataset = self.stand_in[record.choose("block", block, self.stand_in)]
-        return Spec(dataset, backbone, method, seed=seed, epochs=self.epochs.get(dataset), **more)
+        epochs = self.epochs if arm == "B" else self.as_coded["epochs"]
+        return Spec(dataset, backbone, method, seed=seed, epochs=epochs.get(dataset), arm=arm, **more)
 
     def levels(self, block: str, attack: str) -> tuple[float, ...]:
         eps = [max(self.eps[block])] if attack in parse(self.strongest) else self.eps[block]
         return default_levels(attack, eps, self.simba_steps[block])
 
-    def evaluation(self, block: str, backbone: str, method: str, attack: str, seed: int = 0) -> Evaluation:
+    def evaluation(
+        self, block: str, backbone: str, method: str, attack: str, seed: int = 0, arm: str = "B"
+    ) -> Evaluation:
         """Clean accuracy is that of all test images; attacks take the profile's n."""
-        spec = self.spec(block, backbone, method, seed)
+        spec = self.spec(block, backbone, method, seed, arm)
         n = DATASETS[spec.dataset].sizes[2]
         n = n if attack == "clean" else min(self.n, n)
         return Evaluation(spec, attack, self.levels(block, attack), n, self.simba_queries[block])
@@ -82,6 +86,16 @@ class Profile:
         made = [self.adaptive.get(method, "")] if method else list(self.adaptive.values())
         names = [*self.common_attacks(block, backbone), *parse(",".join(filter(None, made))), *parse(self.strongest)]
         return list(dict.fromkeys(names))
+
+    def arm_a(self) -> list[Evaluation]:
+        """What arm A needs: ResNet-32 as coded, with I-SCE and with SCE, on clean images and under `as_coded`'s attacks."""
+        return [
+            self.evaluation(block, "resnet32", method, attack, seed, "A")
+            for block in self.as_coded.get("blocks", [])
+            for method in ("sce", "isce")
+            for attack in parse("clean," + self.as_coded["attacks"])
+            for seed in self.seeds
+        ]
 
 
 @lru_cache
@@ -107,6 +121,7 @@ def load(name: str) -> Profile:
         *content["adaptive"],
     ]:
         methods.parse(job)
-    for names in (content["beyond"], content["strongest"], *content["adaptive"].values()):
+    as_coded = content["as_coded"].get("attacks", "")
+    for names in (content["beyond"], content["strongest"], as_coded, *content["adaptive"].values()):
         parse(names)
     return Profile(name=name, **content)

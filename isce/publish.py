@@ -5,6 +5,7 @@ from pathlib import Path
 
 from isce import record, verdicts
 from isce.data import DATASETS
+from isce.paper import COMPARISON
 from isce.profiles import Profile, load
 from isce.tables import attacked, cells, layout, markdown, recorded, render, save, summary
 
@@ -21,6 +22,7 @@ def publish(name: str) -> list[str]:
                 attacks = profile.attacks(block, backbone, method)
                 wanted += [profile.evaluation(block, backbone, method, attack, seed).path for attack in attacks]
                 wanted += sorted(profile.spec(block, backbone, method, seed).folder.glob("checks/*.json"))
+    wanted += [path for e in profile.arm_a() for path in (e.spec.folder / "result.json", e.path)]
     for dataset in dict.fromkeys(profile.stand_in.values()):  # Figure 4's measures of separation
         for path in sorted(record.runs_dir().glob(f"{dataset}-*-3d-seed*/separation.json")):
             wanted += [path, path.with_name("result.json")]
@@ -82,5 +84,7 @@ def document(profile: Profile) -> str:
             parts.append(f"**Every attack on {backbone}, {dataset}**, worst case of all at the same radius last.")
             parts.append(markdown(layout(profile, shown)))
     judged = verdicts.judge(profile)
-    parts += ["## Verdicts", str(judged[judged["verdict"] != verdicts.OPEN].to_markdown(index=False))]
+    ledger = judged[judged["verdict"] != verdicts.OPEN]
+    parts += ["## Verdicts", str(verdicts.side_by_side(judged).to_markdown(index=False))]
+    parts += ["## The ledger of claims", COMPARISON, str(ledger.to_markdown(index=False))]
     return "\n\n".join(parts) + "\n"

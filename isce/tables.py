@@ -14,7 +14,7 @@ from pandas.io.formats.style import Styler
 
 from isce import paper, record
 from isce.data import DATASETS
-from isce.evaluate import Evaluation, load_or_evaluate, unpack
+from isce.evaluate import ATTACKS, Evaluation, load_or_evaluate, unpack
 from isce.evaluate import label as attack_label
 from isce.methods import get
 from isce.profiles import Profile
@@ -133,23 +133,42 @@ def compute(number: int, profile: Profile, methods: Sequence[str], device: str =
                     load_or_evaluate(wanted, device, progress)
 
 
-def outcomes(profile: Profile, block: str, backbone: str, method: str, attack: str, at: int) -> dict[int, np.ndarray]:
+def outcomes(
+    profile: Profile, block: str, backbone: str, method: str, attack: str, at: int, arm: str = "B"
+) -> dict[int, np.ndarray]:
     """Which images stayed right, (n,) booleans for each seed that has a record."""
     found = {
-        seed: record.find(profile.evaluation(block, backbone, method, attack, seed).path) for seed in profile.seeds
+        seed: record.find(profile.evaluation(block, backbone, method, attack, seed, arm).path) for seed in profile.seeds
     }
     return {seed: unpack(r["results"][at]["correct"], r["n"]) for seed, r in found.items() if r is not None}
+
+
+def worst_outcomes(
+    profile: Profile, block: str, backbone: str, method: str, level: float, *, complete: bool = True
+) -> dict[int, np.ndarray]:
+    """Which images stayed right under all of the method's attacks at a radius, on the seeds that have a record of each.
+
+    complete: none, where an attack of the profile has no record at all; else the attacks that have one. SimBA's level is a
+    step, as-coded attacks have no ball: they do not count.
+    """
+    per_attack = []
+    for attack in profile.attacks(block, backbone, method):
+        what = attack.partition("@")[0]
+        levels = profile.levels(block, attack)
+        if ATTACKS[what].kind != "queries" and not what.startswith(("clean", "as_coded")) and level in levels:
+            per_attack.append(outcomes(profile, block, backbone, method, attack, levels.index(level)))
+    per_attack = [found for found in per_attack if found or complete]
+    seeds = sorted(set.intersection(*map(set, per_attack))) if per_attack else []
+    return {seed: np.logical_and.reduce([found[seed] for found in per_attack]) for seed in seeds}
 
 
 def attacked(profile: Profile, block: str, backbone: str, methods: Sequence[str] | None = None) -> pd.DataFrame:
     """Every attack of the profile on one network, the paper's and ours, in the long form of `cells`; and `worst`.
 
-    `asked`: false where an attack made for one method meets another. `worst`: the images that stay right under all of the
-    method's attacks at a radius, on the seeds that have a record of each (SimBA's level is a step: it does not count).
+    `asked`: false where an attack made for one method meets another. `worst`: `worst_outcomes` of the attacks recorded.
     """
     rows = []
     for method in methods if methods is not None else profile.methods:
-        standing: dict[float, list[dict[int, np.ndarray]]] = {level: [] for level in profile.eps[block]}
         where = {"method": method, "block": block, "backbone": backbone}
         own = profile.attacks(block, backbone, method)
         for attack in profile.attacks(block, backbone):
@@ -158,11 +177,8 @@ def attacked(profile: Profile, block: str, backbone: str, methods: Sequence[str]
                 cell = {"level": level, "accuracy": math.nan, "asked": attack in own}
                 found = measure(wanted, at) if attack in own else None
                 rows.append({**where, "attack": attack, "column": f"{attack}:{at}", **cell, **(found or {})})
-                if found and wanted[0].queries == 0 and attack != "clean":
-                    standing[level].append(outcomes(profile, block, backbone, method, attack, at))
-        for at, (level, per_attack) in enumerate(standing.items()):
-            seeds = sorted(set.intersection(*map(set, per_attack))) if per_attack else []
-            right = [np.logical_and.reduce([bits[seed] for bits in per_attack]) for seed in seeds]
+        for at, level in enumerate(profile.eps[block]):
+            right = list(worst_outcomes(profile, block, backbone, method, level, complete=False).values())
             cell = {"level": level, "accuracy": math.nan, "asked": True}
             cell |= spread([100 * float(r.mean()) for r in right], len(right[0])) if right else {}
             rows.append({**where, "attack": "worst", "column": f"worst:{at}", **cell})

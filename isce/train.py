@@ -66,9 +66,10 @@ class Spec:
         # Equal settings are one run, however they were spelled.
         object.__setattr__(self, "options", method.settings(self.dataset, self.options))
         object.__setattr__(self, "epochs", self.epochs or EPOCHS[self.dataset])
-        if self.arm == "A" and (self.method, self.backbone, self.embedding_dim) != ("isce", "resnet32", None):
+        as_coded_too = self.method in ("isce", "sce") and (self.backbone, self.embedding_dim) == ("resnet32", None)
+        if self.arm == "A" and not as_coded_too:
             raise ValueError(
-                "arm A exists for method isce on backbone resnet32 without an embedding only (isce.as_coded)"
+                "arm A exists for isce, and sce beside it, on backbone resnet32 without an embedding (isce.as_coded)"
             )
 
     def trained(self) -> "Spec":
@@ -96,7 +97,7 @@ class Spec:
 
     def build(self) -> Classifier:
         if self.arm == "A":
-            return as_coded.build(self.dataset, self.seed, **self.options)
+            return as_coded.build(self.dataset, self.method, self.seed, **self.options)
         return build_model(
             self.dataset, self.backbone, self.method, embedding_dim=self.embedding_dim, seed=self.seed, **self.options
         )

@@ -24,6 +24,7 @@ simba_queries: {mnist: 10, cifar10: 10}
 beyond: "deepfool_10@raw"
 strongest: ""
 adaptive: {}
+as_coded: {}
 train_jobs: ["sce,isce"]
 attack_jobs: ["sce,isce"]
 controls: ""

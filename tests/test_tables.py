@@ -1,4 +1,4 @@
-"""Profiles, tables and verdicts: every cell is a record's, and says so where there is none."""
+"""Profiles and tables: every cell is a record's, and says so where there is none."""
 
 import dataclasses
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from isce import methods, paper, profiles, publish, record, tables, train, verdicts
+from isce import methods, paper, profiles, publish, record, tables, train
 from isce.evaluate import load_or_evaluate, pack
 from isce.methods import METHODS
 from isce.profiles import Profile
@@ -290,50 +290,18 @@ def test_save_writes_one_file_per_format(ranked: Profile, tmp_path: Path) -> Non
     assert paths[1].read_text() == tables.render(7, ranked, "markdown", ["at"])
 
 
-@pytest.mark.parametrize(
-    ("ours", "theirs", "verdict"),
-    [(20, 2, verdicts.STANDS), (2, 20, verdicts.FALLS), (11, 11, verdicts.FALLS)],
-)
-def test_verdicts_follow_the_records(
-    ours: int, theirs: int, verdict: str, digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ISCE_RUNS", str(tmp_path))
-    monkeypatch.setenv("ISCE_HOME", str(tmp_path))
-    assert set(verdicts.judge(digits).query("claim in ['C1', 'C2', 'C3', 'C4', 'C5', 'C6', 'C9']")["verdict"]) == {
-        verdicts.OPEN
-    }
-    fake(digits, "isce", {0: [True] * ours + [False] * (20 - ours)})
-    for rival in METHODS:
-        if rival != "isce":
-            fake(digits, rival, {0: [True] * theirs + [False] * (20 - theirs)})
-    judged = verdicts.judge(digits).set_index("claim")
-    assert judged.loc["C3", "verdict"] == verdict
-    assert judged.loc["C1", "verdict"] == verdicts.OPEN
-    assert list(judged.index) == list(paper.CLAIMS)
-    verdicts.styled(judged.reset_index()).to_html()
-
-
-def test_claim_c2_needs_its_fifty_points(digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ISCE_RUNS", str(tmp_path))
-    fake(digits, "sce", {0: [True] * 4 + [False] * 16}, "pgd_un_50")
-    for right, verdict in ((15, verdicts.STANDS), (13, verdicts.MIXED), (5, verdicts.FALLS)):
-        fake(digits, "isce", {0: [True] * right + [False] * (20 - right)}, "pgd_un_50")
-        judged = verdicts.judge(digits).set_index("claim")
-        assert judged.loc["C2", "verdict"] == verdict
-        assert judged.loc["C2", "measured"] == "; ".join([f"{5 * (right - 4):+.1f} points"] * 2)
-
-
-def test_the_theory_s_verdicts() -> None:
-    judged = verdicts.judge(profiles.load("full")).set_index("claim")
-    assert judged.loc[["C10", "C11", "C12"], "verdict"].tolist() == [verdicts.MIXED, verdicts.MIXED, verdicts.STANDS]
-
-
 def test_worst_case_is_the_intersection(digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ISCE_RUNS", str(tmp_path))
     fake(digits, "isce", {0: [True] * 10 + [False] * 10}, "deepfool_50")
     fake(digits, "isce", {0: [False] * 5 + [True] * 15}, "pgd_un_50")
     long = tables.attacked(digits, "mnist", "lenet5", ["isce"])
     assert long.query("attack == 'worst'")["accuracy"].tolist() == [25.0, 25.0]
+    assert tables.worst_outcomes(digits, "mnist", "lenet5", "isce", 1.0) == {}  # attacks of the profile have no record
+    steps = {"simba_steps": digits.eps, "strongest": "simba"}
+    two = dataclasses.replace(digits, tables=[7], beyond="pgd_un_50", adaptive={}, **steps)
+    fake(two, "isce", {0: [True] * 10 + [False] * 10}, "deepfool_10")
+    worst = tables.worst_outcomes(two, "mnist", "lenet5", "isce", 1.0)
+    assert worst[0].tolist() == [False] * 5 + [True] * 5 + [False] * 10  # SimBA's level is a step: it does not count
 
 
 def test_publish_copies_small_records_alone(digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

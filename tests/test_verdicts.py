@@ -1,0 +1,255 @@
+"""The ledger of claims: each verdict follows from fabricated records by its rule, under each arm."""
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from isce import paper, profiles, record, verdicts
+from isce.evaluate import Evaluation, pack
+from isce.methods import METHODS
+from isce.profiles import Profile
+
+N = 20
+OUTPUTS = {"label_output": 0.97, "others_exp_sum": 8.0}
+RIVALS = [name for name in METHODS if name != "isce"]
+
+
+@pytest.fixture
+def digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Profile:
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path))
+    profile = dataclasses.replace(profiles.load("digits"), n=N)
+    monkeypatch.setenv("ISCE_HOME", str(tmp_path))  # no committed record either
+    return profile
+
+
+def write(evaluation: Evaluation, right: int, **more: object) -> None:
+    """A record with the first `right` of N images right at every level: of several attacks the worst is the least."""
+    bits = np.arange(N) < right
+    entry = {"accuracy": 100 * right / N, "interval": record.wilson(right, N), "correct": pack(bits)}
+    results = [entry | {"level": level} for level in evaluation.levels]
+    content = {"schema": record.SCHEMA, "n": N, "results": results, "outputs": OUTPUTS, **more}
+    record.write_json(evaluation.path, json.loads(json.dumps(content)))
+
+
+def write_all(
+    profile: Profile, numbers: Iterable[int], attacks: str, right: dict[str, int], others: int | None = None
+) -> None:
+    """Records of methods in the columns of these tables whose attack begins so; of the rivals not named, `others`."""
+    if others is not None:
+        right = dict.fromkeys(RIVALS, others) | right
+    for column in (c for number in numbers for c in paper.TABLES[number].columns if c.attack.startswith(attacks)):
+        for method, count in right.items():
+            write(profile.evaluation(column.block, column.backbone, method, column.attack), count)
+
+
+def verdict(profile: Profile, claim: str, arm: str = "B") -> str:
+    return verdicts.RULES[claim](profile, arm).verdict
+
+
+def test_without_a_record_nothing_but_the_theory_is_judged(digits: Profile) -> None:
+    judged = verdicts.judge(digits)
+    assert list(judged.columns) == ["claim", "arm", "the paper", "rule", "measured", "n", "test", "verdict", "evidence"]
+    assert list(dict.fromkeys(judged["claim"])) == list(paper.CLAIMS)
+    theory = judged[judged["arm"] == "-"]
+    assert theory["claim"].tolist() == ["C10", "C11", "C12"]
+    assert theory["verdict"].tolist() == [verdicts.PART, verdicts.PART, verdicts.STANDS]
+    rest = judged[judged["arm"] != "-"]
+    assert rest.groupby("claim")["arm"].agg("".join).eq("ABC").all()
+    assert set(rest["verdict"]) == {verdicts.OPEN}
+    why = rest.set_index(["claim", "arm"])["measured"]
+    assert why["C4", "A"] == "the script has no SimBA"
+    assert why["C4", "B"] == verdicts.NO_RECORD
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "clean", "expected"),
+    [
+        (20, 2, 20, verdicts.STANDS),
+        (20, 2, 18, verdicts.PART),  # better, but 10 points below SCE on clean images
+        (2, 20, 20, verdicts.FAILS),
+        (11, 11, 20, verdicts.FAILS),
+    ],
+)
+def test_c1(ours: int, theirs: int, clean: int, expected: str, digits: Profile) -> None:
+    write_all(digits, [1, 2], "pgd", {"isce": ours}, theirs)
+    assert verdict(digits, "C1") == verdicts.OPEN  # clean accuracy is part of the claim
+    write_all(digits, [1, 2], "clean", {"isce": clean, "sce": 20})
+    assert verdict(digits, "C1") == expected
+
+
+def test_c1_and_c4_between_a_quarter_and_half_stand_in_part(digits: Profile) -> None:
+    write_all(digits, [1, 2], "clean", {"isce": 20, "sce": 20})
+    write_all(digits, [1, 2], "pgd_un", {"isce": 10}, 10)
+    write_all(digits, [1, 2], "pgd_tar", {"isce": 20}, 5)
+    write_all(digits, [4], "simba", {"isce": 20} | dict.fromkeys(RIVALS[:3], 5), 20)
+    judged = verdicts.judge(digits).set_index(["claim", "arm"])
+    for claim in ("C1", "C4"):
+        assert judged.loc[(claim, "B"), "verdict"] == verdicts.PART
+    assert judged.loc[("C1", "B"), "measured"].startswith("won 64, lost 0 of 128 comparisons, 64 by more than 50")
+    assert judged.loc[("C1", "B"), "n"] == "20 images, 1 seed"
+    assert judged.loc[("C1", "B"), "evidence"] == "Tables 1, 2"
+
+
+def test_more_lost_than_won_fails(digits: Profile) -> None:
+    write_all(digits, [4], "simba", {"isce": 10} | dict.fromkeys(RIVALS[:3], 1), 20)
+    assert verdict(digits, "C4") == verdicts.FAILS
+
+
+def test_c2_needs_its_fifty_points(digits: Profile) -> None:
+    write_all(digits, [1], "pgd_un_50", {"sce": 4})
+    for right, expected in ((15, verdicts.STANDS), (13, verdicts.PART), (5, verdicts.FAILS)):
+        write_all(digits, [1], "pgd_un_50", {"isce": right})
+        judged = verdicts.judge(digits).set_index(["claim", "arm"])
+        assert judged.loc[("C2", "B"), "verdict"] == expected
+        assert judged.loc[("C2", "B"), "measured"] == f"{5 * (right - 4):+.1f}, {5 * (right - 4):+.1f} points"
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "expected"), [(20, 2, verdicts.STANDS), (12, 4, verdicts.PART), (11, 11, verdicts.FAILS)]
+)
+def test_c3(ours: int, theirs: int, expected: str, digits: Profile) -> None:
+    write_all(digits, [3], "deepfool", {"isce": ours}, theirs)
+    assert verdict(digits, "C3") == expected
+
+
+def every_attack(profile: Profile, method: str, right: int) -> None:
+    for block, backbone in profile.nets:
+        for attack in profile.attacks(block, backbone, method):
+            write(profile.evaluation(block, backbone, method, attack), right)
+
+
+def test_arm_c_takes_the_worst_of_all_attacks_and_needs_them_all(digits: Profile) -> None:
+    for method in METHODS:
+        every_attack(digits, method, 20 if method == "isce" else 4)
+    assert [verdict(digits, "C3", arm) for arm in "BC"] == [verdicts.STANDS, verdicts.STANDS]
+    assert verdict(digits, "C13", "C") == verdicts.STANDS
+    for block, backbone in digits.nets:  # one attack fells I-SCE: what the paper's attacks show is gone
+        write(digits.evaluation(block, backbone, "isce", "deepfool_50@raw"), 1)
+    judged = verdicts.judge(digits)
+    found = judged.set_index(["claim", "arm"])
+    assert found.loc[("C3", "B"), "verdict"] == verdicts.STANDS
+    for claim in ("C1", "C2", "C3", "C4", "C5", "C13"):
+        assert found.loc[(claim, "C"), "verdict"] == verdicts.FAILS
+    assert "on average I-SCE 5.0 %, others 20.0 %" in found.loc[("C3", "C"), "measured"]
+    wide = verdicts.side_by_side(judged).set_index("claim")
+    assert list(wide.index) == list(paper.CLAIMS)
+    assert wide.loc["C3", "B, as written"].startswith("stands: won 64")
+    assert wide.loc["C3", "C, properly attacked"].startswith("fails: won 0")
+    assert wide.loc["C3", "A, as coded"] == f"cannot be tested: {verdicts.NO_RECORD}"
+    assert wide.loc["C12", "no arm: theory"].startswith("stands: ")
+    for block, backbone in digits.nets:
+        digits.evaluation(block, backbone, "isce", "pgd_margin_50").path.unlink()
+    assert verdict(digits, "C3", "C") == verdicts.OPEN
+
+
+def test_verdicts_are_coloured_in_both_tables(digits: Profile) -> None:
+    judged = verdicts.judge(digits)
+    for table in (judged, verdicts.side_by_side(judged)):
+        html = verdicts.styled(table).to_html()
+        assert all(f"background: {verdicts.COLORS[v]}" in html for v in (verdicts.STANDS, verdicts.PART, verdicts.OPEN))
+
+
+@pytest.mark.parametrize(
+    ("pgd", "deepfool", "expected"),
+    [
+        ((20, 2), 19, verdicts.STANDS),
+        ((12, 4), 19, verdicts.PART),  # no gap above 50 points
+        ((2, 20), 19, verdicts.PART),  # near the best under DeepFool alone
+        ((20, 2), 10, verdicts.PART),  # better under PGD alone
+        ((2, 20), 10, verdicts.FAILS),
+    ],
+)
+def test_c5_counts_table_7(pgd: tuple[int, int], deepfool: int, expected: str, digits: Profile) -> None:
+    write_all(digits, [5, 6], "pgd", {"isce": pgd[0]}, pgd[1])
+    write_all(digits, [7], "clean", {"isce": 20, "sce": 20, "mmc": 10})
+    assert verdict(digits, "C5") == verdicts.OPEN
+    write_all(digits, [7], "deepfool", {"isce": deepfool, "mmc": 20}, 5)
+    assert verdict(digits, "C5") == expected
+    write_all(digits, [7], "clean", {"mmc": 20})  # MMC loses nothing: the claim holds no more in full
+    assert verdict(digits, "C5") == (verdicts.FAILS if expected == verdicts.FAILS else verdicts.PART)
+
+
+@pytest.mark.parametrize(
+    ("clean", "attacked", "expected"),
+    [(10, 5, verdicts.STANDS), (10, 20, verdicts.PART), (20, 5, verdicts.PART), (20, 20, verdicts.FAILS)],
+)
+def test_c6(clean: int, attacked: int, expected: str, digits: Profile) -> None:
+    write_all(digits, [2], "clean", {"at": clean, "sce": 20})
+    write_all(digits, [2], "pgd_un_50", {"at": attacked, "isce": 15})
+    assert verdict(digits, "C6") == expected
+
+
+def test_arm_a_is_against_sce_as_coded_and_shows_a_proper_attack(digits: Profile) -> None:
+    assert {e.spec.method for e in digits.arm_a()} == {"sce", "isce"}
+    for evaluation in digits.arm_a():
+        as_coded, ours = evaluation.attack.startswith("as_coded"), evaluation.spec.method == "isce"
+        write(evaluation, 20 if evaluation.attack == "clean" or (as_coded and ours) else 3)
+    judged = verdicts.judge(digits).set_index(["claim", "arm"])
+    assert judged.loc[(["C1", "C2", "C3", "C9"], "A"), "verdict"].tolist() == [verdicts.STANDS] * 4
+    assert "mnist, PGD DLR 50 on raw at 1: I-SCE 15.0 %, SCE 15.0 %" in judged.loc[("C2", "A"), "measured"]
+    assert set(judged.xs("B", level="arm")["verdict"]) == {verdicts.OPEN}  # its records are no other arm's
+    none = verdicts.judge(dataclasses.replace(digits, as_coded={})).set_index(["claim", "arm"])
+    assert none.loc[("C3", "A"), "verdict"] == verdicts.OPEN
+
+
+def test_c7(digits: Profile) -> None:
+    grid = [(s, m) for s in digits.figures["ablation_s"] for m in digits.figures["ablation_m"]]
+    n = digits.figures["ablation_n"]
+
+    def panel(block: str, backbone: str, attack: str, accuracies: list[float]) -> None:
+        for (s, m), accuracy in zip(grid, accuracies, strict=True):
+            spec = digits.spec(block, backbone, "isce", options={"s": s, "m": m})
+            wanted = Evaluation(spec, attack, (digits.eps[block][0],), n, split="validation")
+            results = [{"accuracy": accuracy}]
+            record.write_json(wanted.path, {"schema": record.SCHEMA, "n": n, "results": results})
+
+    assert verdict(digits, "C7") == verdicts.OPEN
+    same, varied = [50.0] * len(grid), np.linspace(20, 80, len(grid)).tolist()
+    panel("mnist", "lenet5", "deepfool_50", same)
+    panel("mnist", "lenet5", "pgd_un_50", same)
+    assert verdict(digits, "C7") == verdicts.FAILS
+    panel("cifar10", "cnn8", "pgd_un_50", varied)
+    assert verdict(digits, "C7") == verdicts.PART
+    panel("mnist", "lenet5", "pgd_un_50", varied)
+    panel("cifar10", "cnn8", "deepfool_50", varied)
+    assert verdict(digits, "C7") == verdicts.STANDS
+
+
+@pytest.mark.parametrize(
+    ("ours", "expected"),
+    [([1, 1, 1], verdicts.STANDS), ([1, 0, 0], verdicts.PART), ([0, 0, 0], verdicts.FAILS)],
+)
+def test_c8(ours: list[float], expected: str, digits: Profile) -> None:
+    keys = ("euclidean", "cosine", "nearest_mean")
+    for method, values in (("isce", ours), ("sce", [0.5] * 3)):
+        content = {"schema": record.SCHEMA, "n": N} | dict(zip(keys, values, strict=True))
+        record.write_json(digits.spec("mnist", "lenet5", method, embedding_dim=3).folder / "separation.json", content)
+    assert verdict(digits, "C8") == expected
+
+
+def test_c9(digits: Profile) -> None:
+    def clean(lenet5: float, others: float) -> str:
+        for block, backbone in digits.nets:
+            own = lenet5 if backbone == "lenet5" else others
+            write(digits.evaluation(block, backbone, "isce", "clean"), N, outputs=OUTPUTS | {"label_output": own})
+        return verdict(digits, "C9")
+
+    assert [clean(0.95, 0.96), clean(0.95, 9.0), clean(8.0, 9.0)] == [verdicts.STANDS, verdicts.PART, verdicts.FAILS]
+
+
+def test_several_seeds_are_paired_within_a_seed(digits: Profile) -> None:
+    two = dataclasses.replace(digits, seeds=[0, 1])
+    write_all(two, [1], "pgd_un_50", {"isce": 20, "sce": 2})
+    assert verdicts.judge(two).set_index(["claim", "arm"]).loc[("C2", "B"), "n"] == "20 images, 1 seed"
+    for method, right in (("isce", 2), ("sce", 20)):
+        write(two.evaluation("mnist", "resnet32", method, "pgd_un_50", 1), right)
+    found = verdicts.judge(two).set_index(["claim", "arm"]).loc[("C2", "B")]
+    assert (found["n"], found["measured"], found["verdict"]) == (
+        "20 images, 2 seeds",
+        "+0.0, +0.0 points",
+        verdicts.FAILS,
+    )
