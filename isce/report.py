@@ -39,7 +39,7 @@ def in_short(judged: pd.DataFrame) -> Styler:
     claims = judged.groupby(["verdict", arm.rename(None)], sort=False)["claim"]
     of = judged["claim"].nunique()
     table = claims.agg(lambda ids: f"{ids.nunique()} of {of}: {', '.join(ids.unique())}").unstack(fill_value="none")
-    words = [word for word in verdicts.COLORS if word in table.index]
+    words = sorted(table.index, key=list(verdicts.COLORS).index)
     style = table.loc[words, list(dict.fromkeys(arm))].rename_axis(index=None).style
     style.map_index(lambda word: f"background: {verdicts.COLORS[word]}; font-weight: bold; text-align: left", axis=0)
     return style.set_table_styles([{"selector": "td, th", "props": "text-align: left"}])
