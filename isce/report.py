@@ -45,11 +45,11 @@ def in_short(judged: pd.DataFrame) -> Styler:
     return style.set_table_styles([{"selector": "td, th", "props": "text-align: left"}])
 
 
-def settings() -> pd.DataFrame:
+def settings(profile: Profile) -> pd.DataFrame:
     """What this replication was given and what it chose: a row per setting with its owner and its place or reason."""
     rows = {name: (str(fact.value), WHOSE[fact.status], fact.place) for name, fact in paper.SETTINGS.items()}
-    for name, levels in (("L2 radii", paper.OUR_EPS), ("SimBA steps", paper.OUR_SIMBA_STEPS)):
-        rows[name] = (str(dict(levels)), WHOSE["ours"], "the paper's are lost with its tables")
+    for name, levels in (("L2 radii", profile.eps), ("SimBA steps", profile.simba_steps)):
+        rows[name] = (str(levels), WHOSE["ours"], f"of profile {profile.name}: the paper's are lost")
     return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "whose", "place, or reason"])
 
 
@@ -87,7 +87,7 @@ def show_figures(profile: Profile, name: str) -> None:
 
 def _how_it_ran(name: str, ran: dict[str, Any]) -> str:
     given = ", ".join(f"{key} = {value}" for key, value in ran.get("parameters", {}).items())
-    return f"`notebooks/{name}.ipynb`, run {ran.get('start_time', 'at an unknown time')[:16]} with {given or 'its defaults'}."
+    return f"`notebooks/{name}.ipynb`, run {ran.get('start_time', '')[:16]} with {given or 'its defaults'}."
 
 
 def _evidence(data: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from isce import plots, profiles, report, verdicts
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+RAN = {"parameters": {"n": 3}, "start_time": "2026-01-02T03:04:05.678"}
 S, M = np.linspace(1, 2, 4), np.linspace(0.02, 0.1, 3)
 SURFACES = [{"title": f"panel {k}, digits for MNIST", "s": S, "m": M, "accuracy": S[:, None] + M + k} for k in (1, 2)]
 CLOUDS = [{"method": m, "points": np.eye(10, 3) + k, "labels": np.arange(10)} for k, m in enumerate(("sce", "isce"))]
@@ -41,9 +42,7 @@ def fabricate(folder: Path) -> None:
         table = shown(text_html=pd.DataFrame({f"column {k}": [f"{name} {k}"] for k in range(20)}).to_html())
         outputs = [shown(image_png=PIXEL), loader, turning, table]
         cells = [new_markdown_cell("# title"), new_markdown_cell("## A section"), new_code_cell("1", outputs=outputs)]
-        nbformat.write(
-            new_notebook(cells=cells, metadata={"papermill": {"parameters": {"n": 3}}}), folder / f"{name}.ipynb"
-        )
+        nbformat.write(new_notebook(cells=cells, metadata={"papermill": RAN}), folder / f"{name}.ipynb")
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +126,7 @@ def test_figures_pass_through(page: Path) -> None:
     assert body.count(PIXEL) == body.count("Plotly.newPlot(") == len(FIGURES)
     assert all(f"<td>{name} 19</td>" in body for name in FIGURES)
     assert "<p>z(s, m) &lt; 1 &amp; more</p>" in body
-    assert "with n = 3" in body
+    assert body.count("run 2026-01-02T03:04 with n = 3.") == len(FIGURES)
     assert "runs <code>notebooks/gradient_masking.ipynb</code>" in body  # and no notebook of it: not run
 
 
