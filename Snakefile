@@ -5,6 +5,7 @@
 import json
 import os
 import shlex
+import sys
 from pathlib import Path
 
 from isce import methods, profiles, record
@@ -159,4 +160,4 @@ rule html:
     output:
         f"{done}/report.html",
     shell:
-        "jupyter nbconvert --log-level ERROR --to html --no-input {input} --output report"
+        shlex.quote(sys.executable) + " -m isce.report {input} {output}"

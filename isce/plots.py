@@ -18,7 +18,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
-from plotly.subplots import make_subplots
 
 from isce.methods import CONTROLS, METHODS
 from isce.record import atomic, figures_dir, wilson
@@ -36,6 +35,9 @@ RC |= {"axes.grid": True, "axes.axisbelow": True, "grid.color": "#e4e4e4", "grid
 RC |= {"xtick.color": "#444444", "ytick.color": "#444444", "legend.frameon": False, "lines.linewidth": 1.8}
 FONT = {"family": "DejaVu Sans, Helvetica, Arial, sans-serif", "size": 13, "color": INK}
 PLOTLY = {"template": "plotly_white", "font": FONT, "margin": {"l": 10, "r": 10, "t": 60, "b": 10}}
+# On a phone a bar or a legend at the side would take half of the width, and a nearer camera would lose the corners.
+BELOW: Any = {"orientation": "h", "thickness": 12, "y": 0, "yanchor": "top"}
+CAMERA = {"eye": {"x": 1.5, "y": 1.5, "z": 1.05}, "center": {"x": 0, "y": 0, "z": -0.12}}
 
 _styled = matplotlib.rc_context(RC)  # as a decorator: draw in the house style, leave matplotlib as it was
 
@@ -252,17 +254,23 @@ def ablation_surface(panels: Sequence[Panel]) -> Figure:
 
 
 def ablation_surface_plotly(panels: Sequence[Panel]) -> go.Figure:
-    """Figure 3 to turn: the same panels as `ablation_surface`."""
+    """Figure 3 to turn: the same panels as `ablation_surface`, in one scene, chosen from a menu."""
     data = [_surface(panel, "accuracy") for panel in _panels(panels, 4)]
     low, high = min(float(a.min()) for _, _, a in data), max(float(a.max()) for _, _, a in data)
-    titles = [str(panel["title"]) for panel in panels]
-    figure = make_subplots(1, len(data), specs=[[{"type": "scene"}] * len(data)], subplot_titles=titles)
     hover = "s = %{y:.3g}, m = %{x:.3g}<br>accuracy %{z:.1f} %<extra></extra>"
-    look = {"colorscale": "Viridis", "cmin": low, "cmax": high, "hovertemplate": hover}
-    for k, (s, m, accuracy) in enumerate(data):
-        figure.add_trace(go.Surface(x=m, y=s, z=accuracy, showscale=k == 0, **look), 1, k + 1)
-    figure.update_scenes(xaxis_title="m", yaxis_title="s", zaxis_title="accuracy (%)")
-    return figure.update_layout(height=520, **PLOTLY)
+    look: Any = {"colorscale": "Viridis", "cmin": low, "cmax": high, "hovertemplate": hover, "colorbar": BELOW}
+    figure = go.Figure([go.Surface(x=m, y=s, z=a, visible=k == 0, **look) for k, (s, m, a) in enumerate(data)])
+    figure.update_scenes(xaxis_title="m", yaxis_title="s", zaxis_title="accuracy (%)", camera=CAMERA)
+    menu = _menu(
+        [(str(panel["title"]), [{"visible": [k == j for j in range(len(data))]}]) for k, panel in enumerate(panels)]
+    )
+    return figure.update_layout(updatemenus=[menu], height=520, **PLOTLY)
+
+
+def _menu(entries: Sequence[tuple[str, list[Any]]]) -> dict[str, Any]:
+    """Entries of a label and plotly's arguments of `update`. One scene and a menu: browsers limit the number of scenes."""
+    buttons = [{"label": text, "method": "update", "args": args} for text, args in entries]
+    return {"buttons": buttons, "x": 0, "y": 1.12, "xanchor": "left", "yanchor": "top"}
 
 
 @_styled
@@ -292,10 +300,12 @@ def condition_surface_plotly(s: ArrayLike, m: ArrayLike, z: ArrayLike, *, title:
     s, m, z = _surface({"s": s, "m": m, "z": z}, "z")
     bound = float(np.abs(z).max()) or 1.0
     hover = "s = %{y:.3g}, m = %{x:.3g}<br>z = %{z:.4g}<extra></extra>"
-    figure = go.Figure(go.Surface(x=m, y=s, z=z, colorscale="RdBu", cmin=-bound, cmax=bound, hovertemplate=hover))
+    figure = go.Figure(
+        go.Surface(x=m, y=s, z=z, colorscale="RdBu", cmin=-bound, cmax=bound, hovertemplate=hover, colorbar=BELOW)
+    )
     flat = {"colorscale": [[0, "#999999"], [1, "#999999"]], "showscale": False, "opacity": 0.35, "hoverinfo": "skip"}
     figure.add_trace(go.Surface(x=m[[0, -1]], y=s[[0, -1]], z=np.zeros((2, 2)), **flat))
-    figure.update_scenes(xaxis_title="m", yaxis_title="s", zaxis_title="z")
+    figure.update_scenes(xaxis_title="m", yaxis_title="s", zaxis_title="z", camera=CAMERA)
     return figure.update_layout(title=title, height=560, **PLOTLY)
 
 
@@ -331,7 +341,7 @@ def embedding(panels: Sequence[Panel]) -> Figure:
 
 
 def embedding_plotly(panels: Sequence[Panel]) -> go.Figure:
-    """Figure 4 to turn: one scene, the method chosen from a menu (browsers limit the number of scenes)."""
+    """Figure 4 to turn: one scene, the method chosen from a menu."""
     figure, owner, scenes = go.Figure(), [], []
     for k, panel in enumerate(_panels(panels)):
         points, labels, middle, half = _embedded(panel)
@@ -342,14 +352,12 @@ def embedding_plotly(panels: Sequence[Panel]) -> go.Figure:
             owner.append(k)
         ranges = [[float(a - half), float(a + half)] for a in middle]
         scenes.append({f"scene.{axis}axis.range": ends for axis, ends in zip("xyz", ranges, strict=True)})
-    buttons = [
-        {"label": label(p["method"]), "method": "update", "args": [{"visible": [o == k for o in owner]}, scenes[k]]}
-        for k, p in enumerate(panels)
-    ]
-    figure.update_layout(scenes[0]).update_scenes(aspectmode="cube")
-    menu = {"buttons": buttons, "x": 0, "y": 1.12, "xanchor": "left", "yanchor": "top"}
-    figure.update_layout(updatemenus=[menu], legend={"title": "class", "itemsizing": "constant"})
-    return figure.update_layout(height=620, **PLOTLY)
+    menu = _menu(
+        [(label(p["method"]), [{"visible": [o == k for o in owner]}, scenes[k]]) for k, p in enumerate(panels)]
+    )
+    figure.update_layout(scenes[0]).update_scenes(aspectmode="cube", camera=CAMERA)
+    legend = {"title": "class", "itemsizing": "constant", "orientation": "h", "y": 0, "yanchor": "top"}
+    return figure.update_layout(updatemenus=[menu], legend=legend, height=620, **PLOTLY)
 
 
 # Curves

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
@@ -22,14 +21,6 @@ from isce.profiles import Profile
 NO_RECORD = "not run"
 LEVEL = 0.05  # of the tests behind "best"
 FORMATS = {"markdown": "md", "latex": "tex", "html": "html"}
-FIGURES = [
-    "figure1_inference_region",
-    "figure2_label_regression",
-    "figure3_ablation",
-    "figure4_embedding",
-    "figure5_condition",
-    "gradient_masking",
-]
 
 
 def spread(values: Sequence[float], n: int) -> dict[str, Any]:
@@ -384,21 +375,6 @@ def sources(profile: Profile) -> pd.DataFrame:
                     keys = ("seconds", "device_name", "commit", "dirty", "precision", "finished")
                     rows.append(where | {key: source[key] for key in keys} | {"torch": source["packages"]["torch"]})
     return pd.DataFrame(rows)
-
-
-def show_figures(profile: Profile, name: str) -> None:
-    """Display the pictures of a figure's notebook as the pipeline ran it, or say that it has not been run."""
-    from IPython.display import Markdown, display
-
-    path = record.runs_dir() / profile.name / f"{name}.ipynb"
-    display(Markdown(f"### {name.replace('_', ' ').capitalize()}"))
-    if not path.is_file():
-        display(Markdown(f"Not run: `make replicate PROFILE={profile.name}` runs `notebooks/{name}.ipynb`."))
-        return
-    for cell in nbformat.read(path, as_version=4).cells:
-        for output in cell.get("outputs", []):
-            if "image/png" in output.get("data", {}):
-                display({"image/png": output["data"]["image/png"]}, raw=True)
 
 
 def summary(profile: Profile, block: str, backbone: str, attacks: Sequence[str]) -> pd.DataFrame:

@@ -90,6 +90,10 @@ def test_ablation_surface_names_its_best_setting(n: int) -> None:
     assert len(turning.data) == n
     np.testing.assert_array_equal(turning.data[0].z, accuracy)
     np.testing.assert_array_equal(turning.data[0].y, S)  # rows of z run along y
+    buttons = turning.layout.updatemenus[0].buttons
+    assert [b.label for b in buttons] == [panel["title"] for panel in panels]
+    assert [list(b.args[0]["visible"]) for b in buttons] == np.eye(n, dtype=bool).tolist()
+    assert [trace.visible for trace in turning.data] == list(buttons[0].args[0]["visible"])
 
 
 def test_condition_surface_draws_zero_where_z_changes_sign() -> None:
