@@ -299,6 +299,72 @@ def condition_surface_plotly(s: ArrayLike, m: ArrayLike, z: ArrayLike, *, title:
     return figure.update_layout(title=title, height=560, **PLOTLY)
 
 
+@_styled
+def condition_map(panels: Sequence[Panel], *, marks: Mapping[str, tuple[float, float]] | None = None) -> Figure:
+    """Where the condition of Figure 5 holds, over the right class's logit and the others' sum R.
+
+    Each panel: `title`; `f_i` (X,), `log_rest` (Y,) = ln R; `share` (X, Y), the % of the rectangle of (s, m) on which z > 0;
+    `points`: a method and `clean` or `adversarial` -> (N, 2) of (f_i, ln R); `inside`: (3, U) f_i and the least and largest ln R
+    that unit logits can have, or None. `marks`: other points by name.
+    """
+    n = len(_panels(panels))
+    figure = Figure(figsize=(5.1 * n + 0.6, 4.9), layout="constrained")
+    handles: dict[str, Line2D] = {}
+    for k, panel in enumerate(panels):
+        x, y = _array("f_i", panel["f_i"], None), _array("log_rest", panel["log_rest"], None)
+        share = _array("share", panel["share"], len(x), len(y))
+        ax = figure.add_subplot(1, n, k + 1)
+        shade = ax.contourf(x, y, share.T, np.linspace(0, 100, 11), cmap="Greys_r", vmin=-140, vmax=100)
+        if share.min() < 50 < share.max():
+            ax.contour(x, y, (share == 0).T.astype(float), [0.5], colors=[INK], linewidths=1.2)
+        if panel.get("inside") is not None:
+            f_i, low, high = _array("inside", panel["inside"], 3, None)
+            ax.plot(np.r_[f_i, f_i[::-1]], np.r_[low, high[::-1]], color=BLUE, lw=1.4)
+            handles["unit logits of ten classes lie inside"] = Line2D([], [], color=BLUE, lw=1.4)
+        for (method, kind), points in panel["points"].items():
+            x_points, y_points = _array("points", points, None, 2).T
+            look: Any = {"marker": "o"} if kind == "clean" else {"marker": "x"}
+            color = METHOD_COLORS.get(method, ORANGE)
+            ax.scatter(x_points, y_points, s=16, color=color, alpha=0.55, linewidths=0.9 * (kind != "clean"), **look)
+            handles[f"{label(method)}, {kind}"] = Line2D([], [], ls="", color=color, **look)
+        for name, point in (marks or {}).items():
+            ax.plot(*point, marker="*", ms=15, color="#ffa90e", mec=INK, ls="", zorder=5)
+            handles[name] = Line2D([], [], marker="*", ms=12, color="#ffa90e", mec=INK, ls="")
+        ax.set(xlabel="$f_i$, logit of the right class", ylabel="ln R, the other classes' log-sum-exp")
+        ax.set(xlim=(x.min(), x.max()), ylim=(y.min(), y.max()))
+        ax.set_title(panel["title"])
+        ax.grid(visible=False)
+    figure.colorbar(shade, ax=figure.axes, label="share of the (s, m) rectangle where z > 0 (%)", shrink=0.9)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
+    return figure
+
+
+@_styled
+def gain_curve(
+    p: ArrayLike, h: ArrayLike, pairs: Mapping[str, tuple[ArrayLike, ArrayLike]], h_at: Any, *, title: str = ""
+) -> Figure:
+    """h = P_I - P against P at s = 1, h (X,) over p (X,), and where real images lie on it, clean and attacked.
+
+    `pairs` maps a method to the P of its clean images and of the attacked ones, (N,) each; `h_at` gives h there. An arrow
+    leads from median to median: L_I > L where it falls.
+    """
+    x = _array("p", p, None)
+    figure, ax = _axes("P(i|x), softmax probability of the right class", "$h = P_I - P$", title)
+    ax.plot(x, _array("h", h, len(x)), color=GREY, lw=3, zorder=1)
+    for style, (clean, adversarial) in zip(_styles(pairs), pairs.values(), strict=True):
+        ends = []
+        for points, marker in ((clean, "o"), (adversarial, "x")):
+            at = _array("probabilities", points, None)
+            ax.scatter(at, h_at(at), marker=marker, s=26, color=style["color"], alpha=0.35, zorder=2)
+            ends.append((float(np.median(at)), float(h_at(np.median(at)))))
+        look = {"arrowstyle": "-|>", "color": style["color"], "lw": 2, "connectionstyle": "arc3,rad=0.25"}
+        ax.annotate("", ends[1], ends[0], arrowprops=look, zorder=3)
+    handles = [Line2D([], [], color=s["color"], lw=2.5, label=s["label"]) for s in _styles(pairs)]
+    handles += [Line2D([], [], marker=k, ls="", color=INK, label=t) for k, t in (("o", "clean"), ("x", "adversarial"))]
+    ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
 # Figure 4
 
 
