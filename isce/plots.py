@@ -357,10 +357,12 @@ def gain_curve(
             at = _array("probabilities", points, None)
             ax.scatter(at, h_at(at), marker=marker, s=26, color=style["color"], alpha=0.35, zorder=2)
             ends.append((float(np.median(at)), float(h_at(np.median(at)))))
-        look = {"arrowstyle": "-|>", "color": style["color"], "lw": 2, "connectionstyle": "arc3,rad=0.25"}
+        look = {"arrowstyle": "-|>", "color": style["color"], "lw": 2, "connectionstyle": "arc3,rad=-0.3"}
         ax.annotate("", ends[1], ends[0], arrowprops=look, zorder=3)
     handles = [Line2D([], [], color=s["color"], lw=2.5, label=s["label"]) for s in _styles(pairs)]
     handles += [Line2D([], [], marker=k, ls="", color=INK, label=t) for k, t in (("o", "clean"), ("x", "adversarial"))]
+    words = "an arrow leads from the median clean image to the\nmedian attacked one; where it falls, $L_I > L$"
+    ax.text(0.5, 0.03, words, transform=ax.transAxes, ha="center", fontsize=9)
     ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 

@@ -255,7 +255,7 @@ def test_the_gain_is_the_sum_of_its_two_parts() -> None:
 
 def test_assumptions_on_pairs_whose_answer_is_known() -> None:
     """A pair that keeps the others; and three unit logits where f_i falls, x + delta misleads, and P(i) rises."""
-    f = torch.tensor([[0.7, 0.1, 0.0], [0.60, 0.57, 0.561]], dtype=FLOAT)
+    f = torch.tensor([[0.5, 0.1, 0.0], [0.60, 0.57, 0.561]], dtype=FLOAT)
     f_adv = torch.tensor([[0.1, 0.1, 0.0], [0.57, 0.57, -0.59]], dtype=FLOAT)
     holds, moved = theory.assumptions(f, f_adv, 0)
     assert {name: value.tolist() for name, value in holds.items()} == {
@@ -265,7 +265,7 @@ def test_assumptions_on_pairs_whose_answer_is_known() -> None:
         "z > 0 at x + delta": [True, True],
         "L_I > L": [True, False],
     }
-    torch.testing.assert_close(moved["f_i"], torch.tensor([-0.6, -0.03], dtype=FLOAT))
+    torch.testing.assert_close(moved["f_i"], torch.tensor([-0.4, -0.03], dtype=FLOAT))
     torch.testing.assert_close(moved["top"], torch.zeros(2, dtype=FLOAT))
     assert moved["share"][0] == moved["log_rest"][0] == 0
 
