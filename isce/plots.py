@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
 from plotly.subplots import make_subplots
 
@@ -510,7 +510,8 @@ def norm_violins(panels: Sequence[Panel], *, levels: Sequence[float] = (), title
                 )
                 body["bodies"][0].set(facecolor=style["color"], alpha=0.75, edgecolor="none")
                 low, middle, high = np.log10(np.quantile(found, [0.25, 0.5, 0.75]))
-                ax.plot([low, high], [at, at], color=INK, lw=2)
+                ax.plot([low, high], [at, at], color="white", lw=5, solid_capstyle="butt")
+                ax.plot([low, high], [at, at], color=INK, lw=2, solid_capstyle="butt")
                 ax.plot(middle, at, "o", color="white", mec=INK, ms=5)
             if missing := int(np.isinf(norms).sum()):
                 box = {"fc": "white", "ec": "none", "alpha": 0.8, "pad": 0.5}
@@ -544,6 +545,9 @@ def loss_and_accuracy(loss: Mapping[str, ArrayLike], accuracy: Mapping[str, Arra
             ax.plot(np.arange(steps), _array(f"values of {name}", values, steps), **style)
         ax.set(xlabel="iterations", ylabel=words, xlim=(0, steps - 1))
     figure.axes[0].set_yscale("log")
+    figure.axes[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    figure.axes[0].yaxis.set_minor_locator(NullLocator())
+    figure.axes[0].yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     figure.axes[1].set_ylim(-2, 102)
     _legend_below(figure, list(loss))
     figure.suptitle(title, x=0.01, ha="left", weight="bold")

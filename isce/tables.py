@@ -23,6 +23,8 @@ FIGURES = [
     "figure3_ablation",
     "figure4_embedding",
     "figure5_condition",
+    "theory",
+    "curves",
     "gradient_masking",
 ]
 
