@@ -470,7 +470,7 @@ def _accuracy(
 @_styled
 def accuracy_panels(panels: Sequence[Panel], total: int, *, levels: Sequence[float] = (), title: str = "") -> Figure:
     """`accuracy_curve` for several attacks: each panel has a `title`, `eps` (E,) and `correct`, a method's counts (E,)."""
-    columns = min(3, len(_panels(panels)))
+    columns = 2 if len(_panels(panels)) == 4 else min(3, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(3.7 * columns, 3.1 * rows + 0.8), layout="constrained")
     names = list(dict.fromkeys(name for panel in panels for name in panel["correct"]))
@@ -524,7 +524,7 @@ def norm_violins(panels: Sequence[Panel], *, levels: Sequence[float] = (), title
         ax.xaxis.set_major_formatter(lambda value, _: f"{10**value:.3g}")
     axes[0].set_yticks(range(len(names))[::-1], [label(name) for name in names])
     low, high = axes[0].get_xlim()
-    ticks = [np.log10(t * 10.0**e) for e in range(-4, 4) for t in (1, 2, 5)]
+    ticks = [np.log10(t * 10.0**e) for e in range(-4, 4) for t in ((1, 2, 5) if high - low < 2.5 else (1, 3))]
     axes[0].set(xticks=[t for t in ticks if low <= t <= high], xlim=(low, high))
     figure.suptitle(title, x=0.01, ha="left", weight="bold")
     return figure
