@@ -42,6 +42,10 @@ as_coded = [
     f"{done}/as-coded-{block}-seed{seed}.ipynb" for block in profile.as_coded.get("blocks", []) for seed in profile.seeds
 ]
 save = not profile.is_stand_in  # figures/ holds those of real data
+mnist = {  # the network of notebooks that take one
+    "dataset": profile.stand_in["mnist"], "backbone": "lenet5", "device": device,
+    "epochs": profile.epochs.get(profile.stand_in["mnist"], 0),
+}
 figures = {
     "figure1_inference_region": {"profile": profile.name, "device": device, "save": save},
     "figure2_label_regression": {},
@@ -49,11 +53,14 @@ figures = {
     "figure4_embedding": {
         "profile": profile.name, "method": profile.figures["methods"], "device": device, "save": save,
     },
-    "figure5_condition": {},
+    "figure5_condition": {**mnist, "save": save},
+    "theory": {**mnist, "n": profile.checks["n"], "eps": profile.eps["mnist"], "save": save},
+    "curves": {
+        **mnist, "method": profile.figures["methods"], "n": profile.checks["n"], "eps": profile.eps["mnist"],
+        "grid": [k * profile.eps["mnist"][0] for k in (0.25, 0.5, 1, 1.5, 2, 3, 4)], "save": save,
+    },
     "gradient_masking": {
-        "dataset": profile.stand_in["mnist"], "backbone": "lenet5", "method": profile.checks["methods"],
-        "n": profile.checks["n"], "eps": profile.eps["mnist"][0], "device": device,
-        "epochs": profile.epochs.get(profile.stand_in["mnist"], 0),
+        **mnist, "method": profile.checks["methods"], "n": profile.checks["n"], "eps": profile.eps["mnist"][0],
     },
 }
 localrules: html
@@ -131,7 +138,7 @@ rule figure:
     input:
         notebooks / "{name}.ipynb",
     output:
-        f"{done}/{{name,figure.*|gradient_masking}}.ipynb",
+        f"{done}/{{name,figure.*|gradient_masking|theory|curves}}.ipynb",
     resources:
         gpu=gpu,
     params:

@@ -8,11 +8,9 @@ from sklearn.metrics import silhouette_score
 from sklearn.neighbors import NearestCentroid, NearestNeighbors
 from torch import Tensor
 
-from isce import record
 from isce.attacks.common import held
-from isce.data import DATASETS
 from isce.models import Classifier
-from isce.train import Spec
+from isce.train import Spec, write_measures
 
 
 @torch.no_grad()
@@ -45,9 +43,7 @@ def separation(z: Tensor, y: Tensor, z_train: Tensor, y_train: Tensor) -> dict[s
 
 def write_separation(spec: Spec, apart: dict[str, float], n: int, device: torch.device) -> None:
     """Keep `separation`'s numbers, over n test images, as separation.json in the run of `spec`."""
-    source = record.provenance(device, DATASETS[spec.dataset].sha256, 0.0, n)
-    content = {"schema": record.SCHEMA, "kind": "separation", "spec": spec.payload(), "n": n, "provenance": source}
-    record.write_json(spec.folder / "separation.json", content | apart)
+    write_measures(spec, "separation", dict(apart), n, device)
 
 
 def outside(z_train: Tensor, z_clean: Tensor, z: Tensor, level: float = 0.95) -> float:

@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
 from isce.methods import CONTROLS, METHODS
@@ -309,6 +309,75 @@ def condition_surface_plotly(s: ArrayLike, m: ArrayLike, z: ArrayLike, *, title:
     return figure.update_layout(title=title, height=560, **PLOTLY)
 
 
+@_styled
+def condition_map(panels: Sequence[Panel], *, marks: Mapping[str, tuple[float, float]] | None = None) -> Figure:
+    """Where the condition of Figure 5 holds, over the right class's logit and the others' sum R.
+
+    Each panel: `title`; `f_i` (X,), `log_rest` (Y,) = ln R; `share` (X, Y), the % of the rectangle of (s, m) on which z > 0;
+    `points`: a method and `clean` or `adversarial` -> (N, 2) of (f_i, ln R); `inside`: (3, U) f_i and the least and largest ln R
+    that unit logits can have, or None. `marks`: other points by name.
+    """
+    n = len(_panels(panels))
+    figure = Figure(figsize=(5.1 * n + 0.6, 4.9), layout="constrained")
+    handles: dict[str, Line2D] = {}
+    for k, panel in enumerate(panels):
+        x, y = _array("f_i", panel["f_i"], None), _array("log_rest", panel["log_rest"], None)
+        share = _array("share", panel["share"], len(x), len(y))
+        ax = figure.add_subplot(1, n, k + 1)
+        shade = ax.contourf(x, y, share.T, np.linspace(0, 100, 11), cmap="Greys_r", vmin=-140, vmax=100)
+        if share.min() < 50 < share.max():
+            ax.contour(x, y, share.T, [0.2], colors=[INK], linewidths=1.2)
+            handles["beyond it z > 0 nowhere"] = Line2D([], [], color=INK, lw=1.2)
+        if panel.get("inside") is not None:
+            f_i, low, high = _array("inside", panel["inside"], 3, None)
+            ax.plot(np.r_[f_i, f_i[::-1]], np.r_[low, high[::-1]], color=BLUE, lw=1.4)
+            handles["unit logits of ten classes lie inside"] = Line2D([], [], color=BLUE, lw=1.4)
+        for (method, kind), points in panel["points"].items():
+            x_points, y_points = _array("points", points, None, 2).T
+            look: Any = {"marker": "o"} if kind == "clean" else {"marker": "x"}
+            color = METHOD_COLORS.get(method, ORANGE)
+            ax.scatter(x_points, y_points, s=16, color=color, alpha=0.55, linewidths=0.9 * (kind != "clean"), **look)
+            handles[f"{label(method)}, {kind}"] = Line2D([], [], ls="", color=color, **look)
+        for name, point in (marks or {}).items():
+            ax.plot(*point, marker="*", ms=15, color="#ffa90e", mec=INK, ls="", zorder=5)
+            handles[name] = Line2D([], [], marker="*", ms=12, color="#ffa90e", mec=INK, ls="")
+        ax.set(xlabel="$f_i$, logit of the right class", ylabel="ln R, the other classes' log-sum-exp")
+        ax.set(xlim=(x.min(), x.max()), ylim=(y.min(), y.max()))
+        ax.set_title(panel["title"])
+        ax.grid(visible=False)
+    figure.colorbar(shade, ax=figure.axes, label="share of the (s, m) rectangle where z > 0 (%)", shrink=0.9)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
+    return figure
+
+
+@_styled
+def gain_curve(
+    p: ArrayLike, h: ArrayLike, pairs: Mapping[str, tuple[ArrayLike, ArrayLike]], h_at: Any, *, title: str = ""
+) -> Figure:
+    """h = P_I - P against P at s = 1, h (X,) over p (X,), and where real images lie on it, clean and attacked.
+
+    `pairs` maps a method to the P of its clean images and of the attacked ones, (N,) each; `h_at` gives h there. An arrow
+    leads from median to median: L_I > L where it falls.
+    """
+    x = _array("p", p, None)
+    figure, ax = _axes("P(i|x), softmax probability of the right class", "$h = P_I - P$", title)
+    ax.plot(x, _array("h", h, len(x)), color=GREY, lw=3, zorder=1)
+    for style, (clean, adversarial) in zip(_styles(pairs), pairs.values(), strict=True):
+        ends = []
+        for points, marker in ((clean, "o"), (adversarial, "x")):
+            at = _array("probabilities", points, None)
+            ax.scatter(at, h_at(at), marker=marker, s=26, color=style["color"], alpha=0.35, zorder=2)
+            ends.append((float(np.median(at)), float(h_at(np.median(at)))))
+        look = {"arrowstyle": "-|>", "color": style["color"], "lw": 2, "connectionstyle": "arc3,rad=-0.3"}
+        ax.annotate("", ends[1], ends[0], arrowprops=look, zorder=3)
+    handles = [Line2D([], [], color=s["color"], lw=2.5, label=s["label"]) for s in _styles(pairs)]
+    handles += [Line2D([], [], marker=k, ls="", color=INK, label=t) for k, t in (("o", "clean"), ("x", "adversarial"))]
+    words = "an arrow leads from the median clean image to the\nmedian attacked one; where it falls, $L_I > L$"
+    ax.text(0.5, 0.03, words, transform=ax.transAxes, ha="center", fontsize=9)
+    ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
 # Figure 4
 
 
@@ -386,17 +455,110 @@ def accuracy_curve(
     eps (E,) in L2 units; `correct` maps a method (or any name) to the counts (E,) still right out of `total` images;
     `levels` draws dotted lines at the tables' levels. Raises ValueError: shapes, or counts outside 0..total.
     """
-    x = _array("x", eps, None)
     figure, ax = _axes(xlabel, f"accuracy (%), n = {total}", title)
+    _accuracy(ax, eps, correct, total, levels)
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def _accuracy(
+    ax: Axes, eps: ArrayLike, correct: Mapping[str, ArrayLike], total: int, levels: Sequence[float], alpha: float = 0.15
+) -> None:
+    x = _array("x", eps, None)
     for (name, counts), style in zip(correct.items(), _styles(correct), strict=True):
         counts = _array(f"counts of {name}", counts, len(x))
         low, high = np.array([wilson(int(c), total) for c in counts]).T
         ax.plot(x, 100 * counts / total, marker="o" if len(x) <= 20 else "", ms=3.5, **style)
-        ax.fill_between(x, low, high, color=style["color"], alpha=0.15, linewidth=0)
+        ax.fill_between(x, low, high, color=style["color"], alpha=alpha, linewidth=0)
     for level in levels:
         ax.axvline(level, color=INK, linestyle=":", linewidth=1)
     ax.set(ylim=(-2, 102), xlim=(float(x.min()), float(x.max())))
-    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+@_styled
+def accuracy_panels(panels: Sequence[Panel], total: int, *, levels: Sequence[float] = (), title: str = "") -> Figure:
+    """`accuracy_curve` for several attacks: each panel has a `title`, `eps` (E,) and `correct`, a method's counts (E,)."""
+    columns = 2 if len(_panels(panels)) == 4 else min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(3.7 * columns, 3.1 * rows + 0.8), layout="constrained")
+    names = list(dict.fromkeys(name for panel in panels for name in panel["correct"]))
+    for k, panel in enumerate(panels):
+        ax = figure.add_subplot(rows, columns, k + 1)
+        _accuracy(ax, panel["eps"], panel["correct"], total, levels, alpha=0.15 if len(names) <= 3 else 0.06)
+        ax.set_title(panel["title"])
+        ax.set(xlabel="perturbation, L2 norm" if k + columns >= len(panels) else "")
+        ax.set(ylabel=f"accuracy (%), n = {total}" if k % columns == 0 else "")
+    _legend_below(figure, names)
+    figure.suptitle(title, x=0.01, ha="left", weight="bold")
+    return figure
+
+
+def _legend_below(figure: Figure, names: Sequence[str]) -> None:
+    handles = [Line2D([], [], **style) for style in _styles(names)]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)))
+
+
+@_styled
+def norm_violins(panels: Sequence[Panel], *, levels: Sequence[float] = (), title: str = "") -> Figure:
+    """Distributions of smallest perturbations, one panel per attack, one violin per method, on a logarithmic axis.
+
+    Each panel: `title`; `norms`, a method's (N,) as in `norm_distribution`. Images wrong before (0) are left out; those
+    never misled (inf) are counted beside the violin. Black: the median of what is drawn, and its middle half.
+    """
+    names = list(dict.fromkeys(name for panel in _panels(panels) for name in panel["norms"]))
+    figure = Figure(figsize=(4.4 * len(panels) + 1.2, 0.5 * len(names) + 1.7), layout="constrained")
+    axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
+    for ax, panel in zip(axes, panels, strict=True):
+        for style, (name, values) in zip(_styles(panel["norms"]), panel["norms"].items(), strict=True):
+            norms, at = _array(f"norms of {name}", values, None), len(names) - 1 - names.index(name)
+            found = norms[(norms > 0) & np.isfinite(norms)]
+            if len(found) > 1:
+                body: Any = ax.violinplot(
+                    np.log10(found), [at], orientation="horizontal", widths=0.85, showextrema=False
+                )
+                body["bodies"][0].set(facecolor=style["color"], alpha=0.75, edgecolor="none")
+                low, middle, high = np.log10(np.quantile(found, [0.25, 0.5, 0.75]))
+                ax.plot([low, high], [at, at], color="white", lw=5, solid_capstyle="butt")
+                ax.plot([low, high], [at, at], color=INK, lw=2, solid_capstyle="butt")
+                ax.plot(middle, at, "o", color="white", mec=INK, ms=5)
+            if missing := int(np.isinf(norms).sum()):
+                box = {"fc": "white", "ec": "none", "alpha": 0.8, "pad": 0.5}
+                words, where = f"{missing} never misled", ax.get_yaxis_transform()
+                ax.text(0.99, at + 0.3, words, transform=where, ha="right", va="center", fontsize=8, bbox=box)
+        for level in levels:
+            ax.axvline(np.log10(level), color=INK, linestyle=":", linewidth=1)
+        ax.set_title(panel["title"])
+        ax.set(xlabel="smallest perturbation found, L2 norm", ylim=(-0.6, len(names) - 0.4))
+        ax.xaxis.set_major_formatter(lambda value, _: f"{10**value:.3g}")
+    axes[0].set_yticks(range(len(names))[::-1], [label(name) for name in names])
+    low, high = axes[0].get_xlim()
+    ticks = [np.log10(t * 10.0**e) for e in range(-4, 4) for t in ((1, 2, 5) if high - low < 2.5 else (1, 3))]
+    axes[0].set(xticks=[t for t in ticks if low <= t <= high], xlim=(low, high))
+    figure.suptitle(title, x=0.01, ha="left", weight="bold")
+    return figure
+
+
+@_styled
+def loss_and_accuracy(loss: Mapping[str, ArrayLike], accuracy: Mapping[str, ArrayLike], *, title: str = "") -> Figure:
+    """A method's mean loss in nats and its accuracy in % after each iteration of an attack, (steps + 1,) each, side by side.
+
+    The losses' axis is logarithmic: their scale is the method's own, and only their rise can be compared.
+    """
+    figure = Figure(figsize=(9.2, 4.4), layout="constrained")
+    for ax, series, words in zip(
+        figure.subplots(1, 2), (loss, accuracy), ("mean cross-entropy (nats)", "accuracy (%)"), strict=True
+    ):
+        steps = len(np.asarray(next(iter(series.values()))))
+        for style, (name, values) in zip(_styles(series), series.items(), strict=True):
+            ax.plot(np.arange(steps), _array(f"values of {name}", values, steps), **style)
+        ax.set(xlabel="iterations", ylabel=words, xlim=(0, steps - 1))
+    figure.axes[0].set_yscale("log")
+    figure.axes[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    figure.axes[0].yaxis.set_minor_locator(NullLocator())
+    figure.axes[0].yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    figure.axes[1].set_ylim(-2, 102)
+    _legend_below(figure, list(loss))
+    figure.suptitle(title, x=0.01, ha="left", weight="bold")
     return figure
 
 

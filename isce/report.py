@@ -22,6 +22,8 @@ FIGURES = {
     "figure3_ablation": "Figure 3: do s and m matter?",
     "figure4_embedding": "Figure 4: are the classes apart in a 3-D embedding?",
     "figure5_condition": "Figure 5: is the condition of the property true?",
+    "theory": "The theory on real models",
+    "curves": "Curves: accuracy against ε, smallest perturbations, loss against iterations",
     "gradient_masking": "Is it gradient masking?",
 }
 TURNABLE = "application/vnd.plotly.v1+json"

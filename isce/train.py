@@ -143,6 +143,13 @@ def result(spec: Spec) -> dict[str, Any] | None:
     return record.read_json(spec.trained().folder / "result.json")
 
 
+def write_measures(spec: Spec, kind: str, measured: dict[str, Any], n: int, device: torch.device) -> None:
+    """Keep numbers measured over n test images as <kind>.json in the run of `spec`; of equal weights, the last ones stay."""
+    source = record.provenance(device, DATASETS[spec.dataset].sha256, 0.0, n)
+    content = {"schema": record.SCHEMA, "kind": kind, "spec": spec.payload(), "n": n, "provenance": source}
+    record.write_json(spec.folder / f"{kind}.json", content | measured)
+
+
 def _load_weights(folder: Path) -> dict[str, Tensor] | None:
     done, path = record.read_json(folder / "result.json"), folder / "model.safetensors"
     if done is None:

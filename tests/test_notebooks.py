@@ -12,6 +12,7 @@ from papermill import inspect_notebook
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 NAMES = [
     "attack",
+    "curves",
     "figure1_inference_region",
     "figure2_label_regression",
     "figure3_ablation",
@@ -20,6 +21,7 @@ NAMES = [
     "gradient_masking",
     "report",
     "table",
+    "theory",
     "tour",
     "train",
 ]
@@ -79,6 +81,8 @@ class TestNotebook:
         ("attack", {"eps": "1e-3"}, "parameter eps must be list, got"),
         ("table", {"table": 8}, "unknown table '8'"),
         ("figure5_condition", {"s_min": 0.5}, "s must be at least 1"),
+        ("theory", {"attack": "pgd"}, "unknown attack 'pgd'"),
+        ("curves", {"minimal": "pgd_un_50"}, "pgd_un_50 is of kind fixed"),
     ],
 )
 def test_bad_parameters_end_papermill_with_one_clear_line(

@@ -107,6 +107,27 @@ def test_condition_surface_draws_zero_where_z_changes_sign() -> None:
     assert not np.any(turning.data[1].z)
 
 
+def test_condition_map_shows_shares_points_and_marks() -> None:
+    x = np.linspace(-1, 3, 6)
+    share = 100.0 * (x[:, None] < x)
+    panel = {"title": "any", "f_i": x, "log_rest": x, "share": share, "points": {("isce", "adversarial"): [[0.0, 1.0]]}}
+    figure = plots.condition_map([panel, {**panel, "inside": [x, x, x]}], marks={"here": (0.5, 2.0)})
+    assert titles(figure) == ["any", "any"]
+    np.testing.assert_array_equal(figure.axes[0].collections[-1].get_offsets(), [[0.0, 1.0]])
+    words = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert words == ["beyond it z > 0 nowhere", "I-SCE, adversarial", "here", "unit logits of ten classes lie inside"]
+
+
+def test_gain_curve_draws_pairs_on_the_curve_and_an_arrow_between_their_medians() -> None:
+    p = np.linspace(0, 1, 11)
+    figure = plots.gain_curve(p, p**2, {"sce": ([1.0, 0.8], [0.5, 0.3]), "isce": ([0.2], [0.1])}, np.square)
+    clean, adversarial = figure.axes[0].collections[:2]
+    np.testing.assert_allclose(clean.get_offsets(), [[1.0, 1.0], [0.8, 0.64]])
+    np.testing.assert_allclose(adversarial.get_offsets(), [[0.5, 0.25], [0.3, 0.09]])
+    arrow = next(text for text in figure.axes[0].texts if hasattr(text, "arrow_patch"))
+    np.testing.assert_allclose([*arrow.xy, *arrow.xyann], [0.4, 0.16, 0.9, 0.81])  # type: ignore[attr-defined]
+
+
 def test_embedding_has_a_panel_per_method_and_one_colour_per_class() -> None:
     panels = embedded("sce", "isce", "label_smoothing", "at")
     figure = plots.embedding(panels)
@@ -145,6 +166,35 @@ def test_norm_distribution_is_robust_accuracy() -> None:
     ax = plots.norm_distribution({"sce": [0.0, 1.0, 2.0, np.inf]}, 4.0).axes[0]
     x, y = np.asarray(ax.lines[0].get_xdata()), np.asarray(ax.lines[0].get_ydata())
     assert [float(y[x == at][0]) for at in (0.0, 0.5, 1.0, 3.0)] == [75.0, 75.0, 50.0, 25.0]
+
+
+def test_accuracy_panels_have_one_legend_and_a_method_s_colour() -> None:
+    panels = [{"title": f"attack {k}", "eps": [0.0, 1.0], "correct": {"isce": [9, k], "sce": [8, 0]}} for k in range(4)]
+    figure = plots.accuracy_panels(panels, 10, levels=[0.5])
+    assert titles(figure) == ["attack 0", "attack 1", "attack 2", "attack 3"]
+    np.testing.assert_allclose(figure.axes[3].lines[0].get_ydata(), [90, 30])
+    assert {ax.lines[0].get_color() for ax in figure.axes} == {plots.METHOD_COLORS["isce"]}
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["I-SCE", "SCE"]
+
+
+def test_norm_violins_leave_out_what_has_no_norm_and_count_it() -> None:
+    norms = {"sce": np.r_[0.0, np.full(3, 1.0), 10.0, 100.0, np.inf], "isce": [0.0, np.inf, np.inf]}
+    figure = plots.norm_violins([{"title": "DF", "norms": norms}], levels=[1.0])
+    (ax,) = figure.axes
+    assert [text.get_text() for text in ax.texts] == ["1 never misled", "2 never misled"]
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["SCE", "I-SCE"]
+    assert len(ax.collections) == 1  # one of them has nothing to draw
+    (dot,) = (line for line in ax.lines if line.get_marker() == "o")
+    np.testing.assert_allclose(dot.get_xdata(), [0.0])  # log10 of the median
+
+
+def test_loss_and_accuracy_side_by_side() -> None:
+    figure = plots.loss_and_accuracy({"isce": [1.0, 2.0, 3.0]}, {"isce": [90, 50, 10]})
+    left, right = figure.axes
+    np.testing.assert_array_equal(left.lines[0].get_ydata(), [1, 2, 3])
+    np.testing.assert_array_equal(right.lines[0].get_ydata(), [90, 50, 10])
+    with pytest.raises(ValueError, match="values of sce"):
+        plots.loss_and_accuracy({"isce": [1.0, 2.0], "sce": [1.0]}, {"isce": [1, 2]})
 
 
 def test_curves() -> None:

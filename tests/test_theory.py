@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from isce import theory
+from isce import losses, theory
 
 FLOAT = torch.float64
 S, M = [1.0, 1.5, 2.0], [0.0, 0.05, 0.1]
@@ -181,9 +181,119 @@ def test_lower_loss_c12_needs_no_negative_logit_unless_s_is_1() -> None:
         (lambda f: theory.condition_grid(2.0, 1.0, 0.1, 5), "s_min < s_max"),
         (lambda f: theory.condition_grid(1.0, 2.0, 0.0, 5), "m_max > 0"),
         (lambda f: theory.boundary_pairs(0), "at least 1 draw"),
+        (lambda f: theory.largest_misled(2), "at least 3 classes"),
     ],
 )
 def test_wrong_use_is_one_clear_line(call, message: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match=message) as error:
         call(logits()[0])
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("s", S)
+@pytest.mark.parametrize("m", M)
+def test_equation_3_and_its_gradient(s: float, m: float) -> None:
+    """It is the loss that trains, and its gradient is -(1 - P_I) times (s at i, minus the others' shares of R)."""
+    f, i = logits()
+    f.requires_grad_()
+    own = theory.loss(f, i, s, m)
+    torch.testing.assert_close(own, losses.isce_loss(f, i, s, m, normalize=False))
+    torch.testing.assert_close(own, -theory.P_I(f, i, s, m).log())
+    (gradient,) = torch.autograd.grad(own.sum(), f)
+    others = f.detach().scatter(1, i[:, None], -torch.inf).softmax(1)
+    closed = -(1 - theory.P_I(f.detach(), i, s, m))[:, None] * torch.full_like(others, s).scatter_(
+        1, (torch.arange(10) != i[:, None]).nonzero()[:, 1].view(-1, 9), -others[others > 0].view(-1, 9)
+    )
+    torch.testing.assert_close(gradient, closed)
+
+
+@pytest.mark.parametrize("s", S)
+@pytest.mark.parametrize("m", M)
+def test_equations_6_7_10_12_and_13_term_by_term(s: float, m: float) -> None:
+    (f, i), f_adv = logits(), logits()[0].flip(0)
+
+    def p(t: Tensor) -> Tensor:
+        return literal_p_i(t, i, 1.0, 0.0)
+
+    def p_i(t: Tensor) -> Tensor:
+        return literal_p_i(t, i, s, m)
+
+    torch.testing.assert_close(theory.L(f, f_adv, i), p(f) - p(f_adv))
+    torch.testing.assert_close(theory.L_I(f, f_adv, i, s, m), p_i(f) - p_i(f_adv))
+    for t in (f, f_adv):
+        own, rest = t.gather(1, i[:, None])[:, 0], t.exp().sum(1) - t.gather(1, i[:, None])[:, 0].exp()
+        right = (s * own + m).exp()
+        h = rest * (right - own.exp()) / ((right + rest) * t.exp().sum(1))
+        torch.testing.assert_close(theory.h_closed(t, i, s, m), h)
+    difference = p_i(f) - p_i(f_adv) - p(f) + p(f_adv)
+    torch.testing.assert_close(theory.h(f, i, s, m) - theory.h(f_adv, i, s, m), difference)
+
+
+@pytest.mark.parametrize("s", S)
+@pytest.mark.parametrize("m", M)
+def test_the_whole_gradient_of_h_has_the_part_that_equation_15_leaves_out(s: float, m: float) -> None:
+    f, i = logits()
+    f.requires_grad_()
+    (gradient,) = torch.autograd.grad(theory.h(f, i, s, m).sum(), f)
+    others = f.detach().scatter(1, i[:, None], -torch.inf).softmax(1)  # e^{f_j} / R, and 0 at i
+    closed = others * theory.dh_dlog_rest(f.detach(), i, s, m)[:, None]
+    closed = closed.scatter(1, i[:, None], theory.dh_df_i(f.detach(), i, s, m)[:, None])
+    torch.testing.assert_close(gradient, closed, rtol=1e-9, atol=1e-14)
+    if s == 1:
+        torch.testing.assert_close(theory.dh_dlog_rest(f, i, 1.0, m), -theory.dh_df_i(f, i, 1.0, m))
+
+
+def test_the_gain_is_the_sum_of_its_two_parts() -> None:
+    f, f_adv = theory.boundary_pairs(300)
+    for s, m in [(1.0, 0.1), (2.0, 0.05)]:
+        fall, others = theory.gain_in_two(f, f_adv, 0, s, m)
+        torch.testing.assert_close(fall + others, theory.L_I(f, f_adv, 0, s, m) - theory.L(f, f_adv, 0))
+    still = f.clone()
+    still[:, 0] -= 0.1  # the other logits stay: the proof's own case
+    torch.testing.assert_close(theory.gain_in_two(f, still, 0)[1], torch.zeros(len(f), dtype=FLOAT))
+
+
+def test_assumptions_on_pairs_whose_answer_is_known() -> None:
+    """A pair that keeps the others; and three unit logits where f_i falls, x + delta misleads, and P(i) rises."""
+    f = torch.tensor([[0.5, 0.1, 0.0], [0.60, 0.57, 0.561]], dtype=FLOAT)
+    f_adv = torch.tensor([[0.1, 0.1, 0.0], [0.57, 0.57, -0.59]], dtype=FLOAT)
+    holds, moved = theory.assumptions(f, f_adv, 0)
+    assert {name: value.tolist() for name, value in holds.items()} == {
+        "f_i falls": [True, True],
+        "P falls": [True, False],
+        "z > 0 at x": [True, True],
+        "z > 0 at x + delta": [True, True],
+        "L_I > L": [True, False],
+    }
+    torch.testing.assert_close(moved["f_i"], torch.tensor([-0.4, -0.03], dtype=FLOAT))
+    torch.testing.assert_close(moved["top"], torch.zeros(2, dtype=FLOAT))
+    assert moved["share"][0] == moved["log_rest"][0] == 0
+
+
+@pytest.mark.parametrize("k", [3, 10])
+def test_no_misled_unit_logits_exceed_the_bound(k: int) -> None:
+    bound = theory.largest_misled(k)
+    f = torch.randn(200_000, k, dtype=FLOAT, generator=torch.Generator().manual_seed(k))
+    f = f / f.norm(dim=1, keepdim=True)
+    others = math.sqrt(1 / ((k - 2) * ((k - 2) / 2 + 1)))
+    best = torch.tensor([(k - 2) / 2 * others] * 2 + [-others] * (k - 2), dtype=FLOAT)
+    assert best.norm().item() == pytest.approx(1)
+    assert theory.P(best, 0).item() == pytest.approx(bound)
+    assert theory.P(f, 0)[f.argmax(1) != 0].max().item() < bound
+    assert bound < theory.sphere_optimum(k).p_max
+    near = best + 1e-3 * f  # nor its neighbours
+    near = near / near.norm(dim=1, keepdim=True)
+    assert theory.P(near, 0)[near[:, 0] <= near[:, 1]].max().item() <= bound + 1e-12
+
+
+def test_violations_near_a_counter_example_and_near_none() -> None:
+    i = torch.zeros(1, dtype=torch.int64)
+    f, f_adv = torch.tensor([[0.60, 0.57, 0.561]], dtype=FLOAT), torch.tensor([[0.57, 0.571, -0.59]], dtype=FLOAT)
+    violations, asked = theory.violations_near(f, f_adv, i, 1e-4, draws=200)
+    assert violations == asked > 50
+    best = theory.sphere_optimum(10)
+    sure = torch.tensor([[best.f_y] + [best.f_other] * 9], dtype=FLOAT)
+    tie = torch.tensor([[0.4**0.5] * 2 + [-(0.025**0.5)] * 8], dtype=FLOAT)
+    for radius in (0.01, 0.1):
+        violations, asked = theory.violations_near(sure, tie, i, radius, draws=2000)
+        assert (violations, asked > 200) == (0, True)

@@ -12,12 +12,12 @@ from isce.attacks.deepfool import deepfool
 from isce.attacks.fab import fab
 from isce.attacks.fgsm import fgsm
 from isce.attacks.objectives import OBJECTIVES
-from isce.attacks.pgd import pgd
+from isce.attacks.pgd import pgd, pgd_path
 from isce.attacks.simba import simba
 from isce.attacks.square import square
 from isce.attacks.surfaces import Expectation, RawLogits, Rescaled
 
 __all__ = [
     "OBJECTIVES", "Expectation", "RawLogits", "Rescaled", "apgd", "apgd_targeted", "autoattack", "deepfool", "fab",
-    "fgsm", "pgd", "simba", "square",
+    "fgsm", "pgd", "pgd_path", "simba", "square",
 ]  # fmt: skip

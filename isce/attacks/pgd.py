@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from isce.attacks.common import Batch, check_numbers, differentiable, launch
+from isce.attacks import random
+from isce.attacks.common import Batch, check_images, check_numbers, default_batch, differentiable, held, launch
 from isce.attacks.norms import project, random_in_ball, steepest
 from isce.attacks.objectives import Objective, resolve
 
@@ -69,3 +70,38 @@ def pgd(
     return launch(
         model, images, labels, attack, targeted=targeted, targets=targets, batch_size=batch_size, generator=generator
     )
+
+
+def pgd_path(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    eps: float,
+    steps: int = 50,
+    norm: str = "l2",
+    step_size: float | None = None,
+    objective: str | Objective = "ce",
+    batch_size: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """The logits (steps + 1, N, K) along untargeted `pgd` from its random start, for every image and every step.
+
+    For what `pgd` does not tell, because there an image leaves at its first success: the loss against iterations, and the
+    inner maximum of the min-max risk. Images that are misclassified from the start are attacked too. Arguments as in `pgd`.
+    """
+    check_numbers(norm, eps=eps, steps=steps, step_size=step_size, batch_size=batch_size)
+    check_images(model, images, labels)
+    loss, step = resolve(objective, False), step_size or 2.5 * eps / steps
+    key, size, paths = random.draw_key(generator), batch_size or default_batch(images), []
+    with held(model):
+        for x0, y in zip(images.detach().split(size), labels.split(size), strict=True):
+            x, path = random_in_ball(x0, random.image_seeds(x0, key), 0, eps, norm), []
+            for _ in range(steps):
+                logits = differentiable(model, x)
+                (gradient,) = torch.autograd.grad(loss(logits, y, None).sum(), x)
+                path.append(logits.detach())
+                x = project(x.detach() + steepest(gradient, norm, step), x0, eps, norm)
+            with torch.no_grad():
+                paths.append(torch.stack([*path, model(x)]))
+    return torch.cat(paths, 1)

@@ -146,3 +146,22 @@ def test_each_attack_fells_a_trained_model_at_a_large_radius(trained, digits):
             out = getattr(attacks, name)(model, x, y, eps=4.0, objective="margin", **options) if name != "square" else (
                 attacks.square(model, x, y, eps=4.0, **options))  # fmt: skip
             assert (model(out).argmax(1) == y).float().mean() <= 0.04, (head, name)
+
+
+@pytest.mark.parametrize("head", ["sce", "isce"])
+def test_path_of_pgd_is_what_pgd_walks(trained, digits, head):
+    """Its first step out of the class is pgd's success; it goes on after it, and does not depend on the batch."""
+    model, x, y = trained(head), digits[2][:100], digits[3][:100]
+    path = attacks.pgd_path(model, x, y, eps=0.5, steps=10)
+    assert path.shape == (11, len(x), 10)
+    right = model(x).argmax(1) == y
+    fooled = (path.argmax(2) != y).any(0)
+    assert torch.equal(fooled[right], (model(attacks.pgd(model, x, y, eps=0.5, steps=10)).argmax(1) != y)[right])
+    assert 0 < fooled[right].float().mean() < 1
+    loss = OBJECTIVES["ce"]
+    assert loss(path[-1], y, None).mean() > loss(path[0], y, None).mean()
+    torch.testing.assert_close(
+        attacks.pgd_path(model, x, y, eps=0.5, steps=10, batch_size=7), path, rtol=1e-3, atol=1e-3
+    )
+    with pytest.raises(ValueError, match="eps must be finite"):
+        attacks.pgd_path(model, x, y, eps=0.0)
