@@ -339,8 +339,8 @@ def condition_map(panels: Sequence[Panel], *, marks: Mapping[str, tuple[float, f
             ax.scatter(x_points, y_points, s=16, color=color, alpha=0.55, linewidths=0.9 * (kind != "clean"), **look)
             handles[f"{label(method)}, {kind}"] = Line2D([], [], ls="", color=color, **look)
         for name, point in (marks or {}).items():
-            ax.plot(*point, marker="*", ms=15, color="#ffa90e", mec=INK, ls="", zorder=5)
-            handles[name] = Line2D([], [], marker="*", ms=12, color="#ffa90e", mec=INK, ls="")
+            ax.plot(*point, marker="*", ms=11, color="#ffa90e", mec=INK, ls="", zorder=5)
+            handles[name] = Line2D([], [], marker="*", ms=11, color="#ffa90e", mec=INK, ls="")
         ax.set(xlabel="$f_i$, logit of the right class", ylabel="ln R, the other classes' log-sum-exp")
         ax.set(xlim=(x.min(), x.max()), ylim=(y.min(), y.max()))
         ax.set_title(panel["title"])
