@@ -336,10 +336,12 @@ def condition_map(panels: Sequence[Panel], *, marks: Mapping[str, tuple[float, f
             x_points, y_points = _array("points", points, None, 2).T
             look: Any = {"marker": "o"} if kind == "clean" else {"marker": "x"}
             color = METHOD_COLORS.get(method, ORANGE)
-            ax.scatter(x_points, y_points, s=16, color=color, alpha=0.55, linewidths=0.9 * (kind != "clean"), **look)
+            ax.scatter(
+                x_points, y_points, s=16, color=color, alpha=0.55, linewidths=0.9 * (kind != "clean"), zorder=3, **look
+            )
             handles[f"{label(method)}, {kind}"] = Line2D([], [], ls="", color=color, **look)
         for name, point in (marks or {}).items():
-            ax.plot(*point, marker="*", ms=11, color="#ffa90e", mec=INK, ls="", zorder=5)
+            ax.plot(*point, marker="*", ms=11, color="#ffa90e", mec=INK, ls="", zorder=2.5)
             handles[name] = Line2D([], [], marker="*", ms=11, color="#ffa90e", mec=INK, ls="")
         ax.set(xlabel="$f_i$, logit of the right class", ylabel="ln R, the other classes' log-sum-exp")
         ax.set(xlim=(x.min(), x.max()), ylim=(y.min(), y.max()))

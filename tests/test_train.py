@@ -258,3 +258,12 @@ def test_arm_a_trains_and_keeps_the_pixel_mean(own_runs: Path) -> None:
     assert attacked.shape == x.shape
     assert float((attacked - x).abs().max()) <= 5 * 0.02 + 1e-6
     assert record.read_json(spec.folder / "result.json") is not None
+
+
+def test_measures_lie_beside_the_run_with_where_they_come_from() -> None:
+    spec = Spec("digits", "lenet5", "random", seed=9)
+    train.write_measures(spec, "theory", {"rho": 1.5}, 40, torch.device("cpu"))
+    done = record.read_json(spec.folder / "theory.json")
+    assert done is not None
+    assert (done["kind"], done["n"], done["rho"], done["spec"]["method"]) == ("theory", 40, 1.5, "random")
+    assert done["provenance"]["device"] == "cpu"
