@@ -111,7 +111,7 @@ def test_verdicts_come_first_and_code_is_hidden(page: Path) -> None:
     order = [
         "<h1",
         'id="Verdicts"',
-        'id="Claim-by-claim"',
+        'id="The-ledger"',
         'id="Table-1"',
         "Figure 3: do s and m",
         'id="Where-the-numbers',
@@ -138,17 +138,17 @@ def test_plotly_is_left_out_where_nothing_turns(tmp_path: Path) -> None:
 
 
 def test_in_short_counts_claims_by_verdict_and_by_arm() -> None:
-    words = [verdicts.FALLS, verdicts.STANDS, verdicts.FALLS, verdicts.MIXED]
+    words = [verdicts.FAILS, verdicts.STANDS, verdicts.FAILS, verdicts.PART]
     judged = pd.DataFrame({"claim": ["C1", "C2", "C3", "C1"], "verdict": words})
     plain = report.in_short(judged).data
     assert plain["claims"].to_dict() == {
         verdicts.STANDS: "1 of 3: C2",
-        verdicts.FALLS: "2 of 3: C1, C3",
-        verdicts.MIXED: "1 of 3: C1",
+        verdicts.FAILS: "2 of 3: C1, C3",
+        verdicts.PART: "1 of 3: C1",
     }
     by_arm = report.in_short(judged.assign(arm=["B", "B", "B", "C"])).data
     assert list(by_arm.columns) == ["B", "C"]
-    assert by_arm.loc[verdicts.MIXED].to_dict() == {"B": "none", "C": "1 of 3: C1"}
+    assert by_arm.loc[verdicts.PART].to_dict() == {"B": "none", "C": "1 of 3: C1"}
 
 
 # In a browser
