@@ -21,7 +21,8 @@ def publish(name: str) -> list[str]:
                 wanted.append(profile.spec(block, backbone, method, seed).trained().folder / "result.json")
                 attacks = profile.attacks(block, backbone, method)
                 wanted += [profile.evaluation(block, backbone, method, attack, seed).path for attack in attacks]
-                wanted += sorted(profile.spec(block, backbone, method, seed).folder.glob("checks/*.json"))
+                folder = profile.spec(block, backbone, method, seed).folder
+                wanted += [*sorted(folder.glob("checks/*.json")), folder / "theory.json", folder / "curves.json"]
     wanted += [path for e in profile.arm_a() for path in (e.spec.folder / "result.json", e.path)]
     for dataset in dict.fromkeys(profile.stand_in.values()):  # Figure 4's measures of separation
         for path in sorted(record.runs_dir().glob(f"{dataset}-*-3d-seed*/separation.json")):
