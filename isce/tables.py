@@ -19,7 +19,7 @@ from isce.methods import get
 from isce.profiles import Profile
 
 NO_RECORD = "not run"
-LEVEL = 0.05  # of the tests behind "best"
+LEVEL = 0.05  # of every test
 FORMATS = {"markdown": "md", "latex": "tex", "html": "html"}
 
 

@@ -18,10 +18,9 @@ from isce import paper, record, theory
 from isce.evaluate import Evaluation, label, parse
 from isce.methods import METHODS
 from isce.profiles import Profile
-from isce.tables import outcomes, worst_outcomes
+from isce.tables import LEVEL, outcomes, p_below, worst_outcomes
 
 STANDS, PART, FAILS, OPEN = "stands", "stands in part", "fails", "cannot be tested"
-LEVEL = 0.05  # of every test
 COLORS = {STANDS: "#d7efdc", FAILS: "#f6d5d2", PART: "#fbecc8", OPEN: "#eeeeee"}
 ARMS = {"A": "A, as coded", "B": "B, as written", "C": "C, properly attacked"}
 MCNEMAR = f"exact McNemar on the same images, p < {LEVEL}"
@@ -123,7 +122,7 @@ def duels(found: Sequence[Case], rivals: Sequence[str], one: str = "isce") -> li
             theirs = case.outcomes(rival)
             if seeds := sorted(set(ours) & set(theirs)):
                 a, b = (np.concatenate([bits[seed] for seed in seeds]) for bits in (ours, theirs))
-                winner = int(np.sign(a.mean() - b.mean())) if record.mcnemar(a, b) < LEVEL else 0
+                winner = int(p_below(ours, theirs) < LEVEL) - int(p_below(theirs, ours) < LEVEL)
                 n = len(ours[seeds[0]])
                 fought.append(Duel(case.name, 100 * float(a.mean()), 100 * float(b.mean()), winner, n, len(seeds)))
     return fought

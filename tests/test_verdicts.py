@@ -142,7 +142,7 @@ def test_arm_c_takes_the_worst_of_all_attacks_and_needs_them_all(digits: Profile
     assert wide.loc["C3", "A, as coded"] == f"cannot be tested: {verdicts.NO_RECORD}"
     assert wide.loc["C12", "no arm: theory"].startswith("stands: ")
     for block, backbone in digits.nets:
-        digits.evaluation(block, backbone, "isce", "pgd_margin_50").path.unlink()
+        digits.evaluation(block, backbone, "isce", digits.beyond).path.unlink()
     assert verdict(digits, "C3", "C") == verdicts.OPEN
 
 
