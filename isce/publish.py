@@ -3,8 +3,12 @@
 import shutil
 from pathlib import Path
 
+import pandas as pd
+
 from isce import record, verdicts
+from isce.checks import failures, from_record
 from isce.data import DATASETS
+from isce.methods import get
 from isce.paper import COMPARISON
 from isce.profiles import Profile, load
 from isce.tables import attacked, cells, layout, markdown, recorded, render, save, summary
@@ -74,6 +78,21 @@ def update_readme(name: str, readme: Path) -> None:
         part.write_text(f"{text[:start]}\n\n{headline(load(name))}\n\n{text[end:]}")
 
 
+def masking(profile: Profile, block: str, backbone: str) -> pd.DataFrame:
+    """The masking checks that have a record, a row each: method, n, eps, the checks that failed of those that apply."""
+    rows = []
+    for method in profile.methods:
+        folder = profile.spec(block, backbone, method, profile.seeds[0]).folder / "checks"
+        committed = record.results_dir() / folder.relative_to(record.runs_dir())
+        for path in sorted({path.name: path for root in (committed, folder) for path in root.glob("*.json")}.values()):
+            if (done := record.read_json(path)) is not None:
+                found = [check for check in from_record(done) if check.passed is not None]
+                failed = f"{', '.join(failures(found)) or 'none'} (of {len(found)})"
+                given = done["parameters"]
+                rows.append({"method": get(method).label, "n": given["n"], "ε": given["eps"], "failed": failed})
+    return pd.DataFrame(rows)
+
+
 def document(profile: Profile) -> str:
     """All tables of a profile that have a record, in Markdown: for readers without a notebook."""
     parts = [f"# Records of profile {profile.name}: {profile.title}", "Written by `make results`; do not edit."]
@@ -84,6 +103,11 @@ def document(profile: Profile) -> str:
             dataset = DATASETS[profile.stand_in[block]].label
             parts.append(f"**Every attack on {backbone}, {dataset}**, worst case of all at the same radius last.")
             parts.append(markdown(layout(profile, shown)))
+        if len(found := masking(profile, block, backbone)):
+            parts.append(
+                f"**Is it gradient masking?** Checks of `notebooks/gradient_masking.ipynb` on {backbone}, {block}."
+            )
+            parts.append(str(found.to_markdown(index=False)))
     judged = verdicts.judge(profile)
     ledger = judged[judged["verdict"] != verdicts.OPEN]
     parts += ["## Verdicts", str(verdicts.side_by_side(judged).to_markdown(index=False))]

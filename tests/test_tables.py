@@ -321,6 +321,22 @@ def test_publish_copies_small_records_alone(digits: Profile, tmp_path: Path, mon
     assert {name.partition(".")[0] for name in printed} == {f"table{k}" for k in publish.with_records(digits)}
 
 
+def test_the_document_lists_the_checks_that_failed(
+    digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path))
+    monkeypatch.setattr(record, "results_dir", lambda: tmp_path / "none")
+    assert publish.masking(digits, "mnist", "lenet5").empty
+    found = [
+        {"name": name, "passed": passed, "numbers": {}, "source": "C", "says": "so"}
+        for name, passed in (("transfer", False), ("restarts", True), ("black box", None))
+    ]
+    path = digits.spec("mnist", "lenet5", "mmc").folder / "checks" / "0.json"
+    record.write_json(path, {"schema": record.SCHEMA, "parameters": {"n": 9, "eps": 0.5}, "checks": found})
+    (row,) = publish.masking(digits, "mnist", "lenet5").to_dict("records")
+    assert row == {"method": "MMC", "n": 9, "ε": 0.5, "failed": "transfer (of 2)"}
+
+
 def test_committed_weights_belong_to_their_records_and_are_small() -> None:
     root = Path(__file__).resolve().parents[1] / "results"
     weights = sorted(root.glob("*/model.safetensors"))
