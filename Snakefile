@@ -56,7 +56,7 @@ figures = {
     "figure5_condition": {**mnist, "save": save},
     "theory": {**mnist, "n": profile.checks["n"], "eps": profile.eps["mnist"], "save": save},
     "curves": {
-        **mnist, "method": profile.figures["methods"], "n": profile.checks["n"], "eps": profile.eps["mnist"],
+        **mnist, "method": profile.checks["methods"], "n": profile.checks["n"], "eps": profile.eps["mnist"],
         "grid": [k * profile.eps["mnist"][0] for k in (0.25, 0.5, 1, 1.5, 2, 3, 4)], "save": save,
     },
     "gradient_masking": {
