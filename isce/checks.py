@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from isce import attacks, data, evaluate, record, train
 from isce.attacks import random
 from isce.attacks.common import check_images, check_numbers, differentiable, held
-from isce.attacks.norms import norm_of, per_image, random_in_ball
+from isce.attacks.norms import norm_of, random_in_ball
 from isce.attacks.objectives import Objective, ce
 from isce.data import DATASETS
 
@@ -293,8 +293,7 @@ def run_checks(
             if surrogate is None:
                 return skipped("transfer", "C 4.5", "no surrogate was given")
             found = run(attacks.pgd, surrogate, steps=steps)  # just beyond its boundary: try the edge of the ball, too
-            stretch = eps / norm_of(found - x, norm).clamp_min(1e-12)
-            return transfer(felled(), judge(found) | judge((x + (found - x) * per_image(stretch, x)).clamp(0, 1)))
+            return transfer(felled(), judge(found) | judge(evaluate.to_the_edge(found, x, eps, norm)))
 
         def by_noise() -> Check:
             ever, d = torch.zeros_like(y, dtype=torch.bool), x[0].numel()

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from isce import as_coded, attacks, data, methods, record
-from isce.attacks.norms import norm_of
+from isce.attacks.norms import norm_of, per_image
 from isce.data import DATASETS, Split
 from isce.models import InferenceTransform
 from isce.train import Spec, load_or_train, result
@@ -199,13 +199,13 @@ def evaluate(
     return pd.concat(rows, ignore_index=True)
 
 
-def to_the_edge(points: Tensor, images: Tensor, eps: float) -> Tensor:
-    """Points (N, C, H, W) moved away from their images to the L2 radius eps, then into [0, 1].
+def to_the_edge(points: Tensor, images: Tensor, eps: float, norm: str = "l2") -> Tensor:
+    """Points (N, ...) moved away from their images to the radius eps, then into [0, 1].
 
     Attacks stop just behind the boundary of the model they see; another model's lies a little further as a rule.
     """
-    stretch = (eps / norm_of(points - images).clamp_min(1e-12)).view(-1, 1, 1, 1)
-    return (images + (points - images) * stretch).clamp(0, 1)
+    stretch = eps / norm_of(points - images, norm).clamp_min(1e-12)
+    return (images + (points - images) * per_image(stretch, images)).clamp(0, 1)
 
 
 def _at_levels(

@@ -137,28 +137,31 @@ def test_what_float16_cannot_hold_stays_as_it_is() -> None:
     assert model.weight[0, 1] == torch.tensor(1 / 3)
 
 
-def test_a_committed_model_needs_no_training(
+@pytest.fixture
+def committed(
     own_runs: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+) -> tuple[Spec, torch.Tensor, Path]:
+    """A run that lies in results/ alone: its spec, its weights, its folder there."""
     results = tmp_path_factory.mktemp("results")
     monkeypatch.setattr(record, "results_dir", lambda: results)
     spec = Spec("digits", "lenet5", "sce", epochs=1)
     first = weights(load_or_train(spec, "cpu", progress=False))
     shutil.move(spec.folder, results / spec.run_id)
+    return spec, first, results / spec.run_id
+
+
+def test_a_committed_model_needs_no_training(
+    committed: tuple[Spec, torch.Tensor, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, first, folder = committed
     monkeypatch.setattr(train, "_train", lambda *_: pytest.fail("trained although the model is committed"))
     assert torch.equal(weights(load_or_train(spec, "cpu", progress=False)), first)
-    assert (spec.folder / "result.json").read_bytes() == (results / spec.run_id / "result.json").read_bytes()
+    assert (spec.folder / "result.json").read_bytes() == (folder / "result.json").read_bytes()
 
 
-def test_a_damaged_committed_model_is_not_used(
-    own_runs: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    results = tmp_path_factory.mktemp("results")
-    monkeypatch.setattr(record, "results_dir", lambda: results)
-    spec = Spec("digits", "lenet5", "sce", epochs=1)
-    first = weights(load_or_train(spec, "cpu", progress=False))
-    shutil.move(spec.folder, results / spec.run_id)
-    (results / spec.run_id / "model.safetensors").write_bytes(b"damaged")
+def test_a_damaged_committed_model_is_not_used(committed: tuple[Spec, torch.Tensor, Path]) -> None:
+    spec, first, folder = committed
+    (folder / "model.safetensors").write_bytes(b"damaged")
     assert torch.equal(weights(load_or_train(spec, "cpu", progress=False)), first)
 
 
