@@ -151,8 +151,7 @@ def deepfool(
         for clean in images.detach().split(batch_size):
             own, z = model(clean).argmax(1), torch.zeros_like(clean)
             for _ in range(steps):
-                x = (clean + (1 + eps) * z).clamp(0, 1)
-                logits = differentiable(model, x)
+                x, logits = differentiable(model, (clean + (1 + eps) * z).clamp(0, 1))
                 unchanged = logits.argmax(1) == own
                 if not unchanged.any():
                     break

@@ -217,10 +217,10 @@ def input_gradients(
     model: nn.Module, images: Tensor, labels: Tensor, objective: Objective, batch_size: int = 256
 ) -> Tensor:
     """The gradient of each image's objective with respect to its pixels, (n, ...)."""
-    parts = []
+    parts: list[Tensor] = []
     for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
-        leaf = x.clone()
-        parts += torch.autograd.grad(objective(differentiable(model, leaf), y, None).sum(), leaf)
+        leaf, logits = differentiable(model, x)
+        parts += torch.autograd.grad(objective(logits, y, None).sum(), leaf)
     return torch.cat(parts)
 
 

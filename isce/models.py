@@ -48,7 +48,8 @@ class PixelConv2d(nn.Conv2d):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        if input.requires_grad and torch.is_grad_enabled() and input.device.type == "cpu":
+        wanted = input.requires_grad and torch.is_grad_enabled()
+        if wanted and input.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
             padding = [int(p) for p in self.padding]
             out: Tensor = _PixelConvolution.apply(input, self.weight, self.bias, padding)
             return out
@@ -84,12 +85,12 @@ class _MaxPool2x2(torch.autograd.Function):
 class MaxPool2x2(nn.Module):
     """F.max_pool2d(x, 2), (N, C, H, W) -> (N, C, H // 2, W // 2); on a CPU by operations that use its vector unit.
 
-    Ties go to the first in reading order, as there. For (128, 6, 28, 28) on one thread 0.3 ms instead of 3.1 ms, with the
+    In channels_last order torch's own does. Ties go to the first in reading order, as there. For (128, 6, 28, 28) on one thread 0.3 ms instead of 3.1 ms, with the
     gradient 1.6 ms instead of 3.5 ms.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu":
+        if x.device.type != "cpu" or not x.is_contiguous():
             return F.max_pool2d(x, 2)
         x = x[..., : x.shape[-2] // 2 * 2, : x.shape[-1] // 2 * 2]
         if x.requires_grad and torch.is_grad_enabled():
@@ -229,6 +230,7 @@ class Classifier(nn.Module):
     Attributes:
         backbone: images to penultimate features. embedding: an optional linear layer to `embedding_dim` before the head.
         head: one of `isce.methods`; owns the loss. inference_input: what happens to images at inference alone (Random).
+        half_precision: the backbone computes in bfloat16, weights and head in float32; `isce.train.fit` sets it while it trains.
     """
 
     mean: Tensor
@@ -245,7 +247,7 @@ class Classifier(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone, self.embedding, self.head = backbone, embedding, head
-        self.inference_input = inference_input
+        self.inference_input, self.half_precision = inference_input, False
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
@@ -253,7 +255,12 @@ class Classifier(nn.Module):
         """Images (N, C, H, W) in [0, 1] -> penultimate features (N, d), or the embedding (N, embedding_dim)."""
         if self.inference_input is not None and not self.training:
             x = self.inference_input(x)
-        z = self.backbone((x - self.mean) / self.std)
+        x = (x - self.mean) / self.std
+        if self.half_precision:
+            with torch.autocast(x.device.type, torch.bfloat16):
+                z = self.backbone(x).float()
+        else:
+            z = self.backbone(x)
         return z if self.embedding is None else self.embedding(z)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -312,6 +319,25 @@ def build_model(
         embedding = None if embedding_dim is None else nn.Linear(width, embedding_dim)
         head = entry.head(embedding_dim or width, 10, **settings)
     return Classifier(net, head, info.mean, info.std, embedding, RandomResizePad() if entry.random_input else None)
+
+
+def arrange(model: Classifier, half: bool = False) -> Classifier:
+    """The backbone's weights, in place, in the memory order in which its convolutions are fastest: channels_last on a CPU
+    and for bfloat16 on a GPU, the usual one for float32 there. LeNet-5 gains nothing from it."""
+    weight = next(model.parameters())
+    last = not isinstance(model.backbone, LeNet5) and (half or weight.device.type == "cpu")
+    model.backbone.to(memory_format=torch.channels_last if last else torch.contiguous_format)
+    return model
+
+
+def pays_in_half(backbone: str, dataset: str, device: torch.device) -> bool:
+    """Whether training is faster with the backbone in bfloat16: where the hardware multiplies it, for convolutions that
+    take most of the time. LeNet-5 and 8 x 8 pixels spend it elsewhere (measured: benchmarks/training.py)."""
+    if backbone == "lenet5" or DATASETS[dataset].shape[1] < 28:
+        return False
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -139,6 +139,11 @@ def _source() -> dict[str, Any]:
     return {"commit": commit or "unknown", "dirty": bool(_git("status", "--porcelain", "--", ".")) if commit else None}
 
 
+def precision(device: torch.device) -> str:
+    """float32, and whether convolutions on a GPU are allowed to round to TF32."""
+    return "float32" + (" (TF32 convolutions)" if device.type == "cuda" and torch.backends.cudnn.allow_tf32 else "")
+
+
 def provenance(device: torch.device, data_checksum: str, seconds: float, images: int) -> dict[str, Any]:
     """Where a result comes from. `images` counts those processed in `seconds` (training: epochs x training images)."""
     name = platform.processor() or platform.machine()
@@ -156,8 +161,7 @@ def provenance(device: torch.device, data_checksum: str, seconds: float, images:
         "device": device.type,
         "device_name": name,
         "threads": torch.get_num_threads(),
-        "precision": "float32"
-        + (" (TF32 convolutions)" if device.type == "cuda" and torch.backends.cudnn.allow_tf32 else ""),
+        "precision": precision(device),
         "data_sha256": data_checksum,
         "seconds": round(seconds, 3),
         "images_per_second": round(images / seconds, 1) if seconds > 0 else None,

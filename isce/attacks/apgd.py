@@ -30,8 +30,7 @@ def climb(
     out, success = x0.clone(), torch.zeros_like(y, dtype=torch.bool)
     value = torch.full_like(batch.logits[:, 0], float("-inf"))
     rows = torch.arange(len(y), device=y.device)
-    x = random_in_ball(x0, batch.seeds, counter, eps, norm)
-    x_old = x_best = x.detach()  # another tensor object: `differentiable` makes x a leaf, and these must not become one
+    x = x_old = x_best = random_in_ball(x0, batch.seeds, counter, eps, norm)
     g_best, f_best, f_old, f_check = torch.zeros_like(x), value, value, value
     size, ups = torch.full_like(value, 2 * eps), torch.zeros_like(y)  # step size; ascents since the last checkpoint
     halved = success
@@ -39,10 +38,10 @@ def climb(
     checkpoint = window
     for i in range(steps + 1):
         with torch.set_grad_enabled(i < steps):
-            logits = differentiable(model, x) if i < steps else model(x)
+            leaf, logits = differentiable(model, x) if i < steps else (x, model(x))
             f = loss(logits, y, t)
-        g = torch.autograd.grad(f.sum(), x)[0] if i < steps else g_best
-        x, f = x.detach(), f.detach()
+        g = torch.autograd.grad(f.sum(), leaf)[0] if i < steps else g_best
+        f = f.detach()
         hit = logits.argmax(1) == t if reach_target else logits.argmax(1) != y
         if hit.any():
             done, keep = rows[hit], ~hit

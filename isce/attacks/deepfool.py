@@ -42,15 +42,15 @@ def deepfool(
         others = others.topk(min(num_classes, others.shape[1]) - 1, dim=1).indices  # (n, k)
         rows = torch.arange(len(x), device=x.device)
         for _ in range(steps):
-            logits = differentiable(model, x)
+            leaf, logits = differentiable(model, x)
             f = logits.gather(1, others) - logits.gather(1, y[:, None])  # (n, k)
             nearest, w = torch.full_like(f[:, 0], float("inf"), requires_grad=False), torch.zeros_like(x)
             for k in range(f.shape[1]):
-                (w_k,) = torch.autograd.grad(f[:, k].sum(), x, retain_graph=k + 1 < f.shape[1])
+                (w_k,) = torch.autograd.grad(f[:, k].sum(), leaf, retain_graph=k + 1 < f.shape[1])
                 distance = f[:, k].detach().abs() / dual_norm_of(w_k, norm).clamp_min(tiny(w_k))
                 w = torch.where(per_image(distance < nearest, w), w_k, w)
                 nearest = torch.minimum(nearest, distance)
-            x = (x.detach() + steepest(w, norm, (1 + overshoot) * (nearest + 1e-4))).clamp_(0, 1)
+            x = (x + steepest(w, norm, (1 + overshoot) * (nearest + 1e-4))).clamp_(0, 1)
             with torch.no_grad():
                 done = clearly_wrong(model(x), y)
             if done.any():  # they leave before the next k gradients, which cost far more than a forward pass

@@ -55,10 +55,10 @@ def fab(
             for _ in range(steps):
                 if not len(rows):
                     break
-                logits = differentiable(model, x)
+                leaf, logits = differentiable(model, x)
                 f = (logits.gather(1, t[:, None]) - logits.gather(1, y[:, None]))[:, 0]
-                (w,) = torch.autograd.grad(f.sum(), x)
-                x, w, f = x.detach(), w.flatten(1), f.detach()
+                (w,) = torch.autograd.grad(f.sum(), leaf)
+                w, f = w.flatten(1), f.detach()
                 both, offset = torch.cat([x, x0]).flatten(1), (w * x.flatten(1)).sum(1) - f
                 move = (onto_hyperplane(both, w.repeat(2, 1), offset.repeat(2), norm) - both).view(2, *x.shape)
                 d, d0 = norm_of(move[0], norm), norm_of(move[1], norm)

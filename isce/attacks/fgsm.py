@@ -30,8 +30,7 @@ def fgsm(
     loss = resolve(objective, targeted)
 
     def attack(batch: Batch) -> Tensor:
-        x = batch.images.clone()
-        logits = differentiable(model, x)
+        x, logits = differentiable(model, batch.images)
         (gradient,) = torch.autograd.grad(loss(logits, batch.labels, batch.targets).sum(), x)
         return project(batch.images + steepest(gradient, norm, eps), batch.images, eps, norm)
 

@@ -45,13 +45,12 @@ def pgd(
             x = random_in_ball(x0, batch.seeds[left], restart, eps, norm) if random_start else x0.clone()
             for i in range(steps + 1):  # one forward pass both judges the last step and gives the next gradient
                 with torch.set_grad_enabled(i < steps):
-                    logits = differentiable(model, x) if i < steps else model(x)
+                    leaf, logits = differentiable(model, x) if i < steps else (x, model(x))
                     losses = loss(logits, y, t)
                 decided = logits.argmax(1)
                 hit = decided != y if t is None else decided == t
                 if i < steps:
-                    (gradient,) = torch.autograd.grad(losses.sum(), x)
-                x = x.detach()
+                    (gradient,) = torch.autograd.grad(losses.sum(), leaf)
                 if hit.any():
                     out[rows[hit]], keep = x[hit], ~hit
                     rows, x0, y, x, losses = rows[keep], x0[keep], y[keep], x[keep], losses[keep]
@@ -98,10 +97,10 @@ def pgd_path(
         for x0, y in zip(images.detach().split(size), labels.split(size), strict=True):
             x, path = random_in_ball(x0, random.image_seeds(x0, key), 0, eps, norm), []
             for _ in range(steps):
-                logits = differentiable(model, x)
-                (gradient,) = torch.autograd.grad(loss(logits, y, None).sum(), x)
+                leaf, logits = differentiable(model, x)
+                (gradient,) = torch.autograd.grad(loss(logits, y, None).sum(), leaf)
                 path.append(logits.detach())
-                x = project(x.detach() + steepest(gradient, norm, step), x0, eps, norm)
+                x = project(x + steepest(gradient, norm, step), x0, eps, norm)
             with torch.no_grad():
                 paths.append(torch.stack([*path, model(x)]))
     return torch.cat(paths, 1)
