@@ -28,7 +28,8 @@ def papermill(notebook):
 
 def trained(wildcards):
     """The training jobs that hold an attack job's methods."""
-    needed = {methods.get(m).trained_as or m for m in methods.parse(profile.attack_jobs[int(wildcards.job)])}
+    attacked = profile.only(profile.attack_jobs[int(wildcards.job)], wildcards.block, wildcards.backbone)
+    needed = {methods.get(m).trained_as or m for m in methods.parse(attacked)}
     jobs = [j for j, group in enumerate(profile.train_jobs) if needed & set(methods.parse(group))]
     dataset = profile.stand_in[wildcards.block]
     return expand(rules.train.output[0], dataset=dataset, backbone=wildcards.backbone, job=jobs, seed=wildcards.seed)
@@ -36,7 +37,8 @@ def trained(wildcards):
 
 all_attacks = [
     f"{done}/attack-{block}-{backbone}-{job}-seed{seed}.ipynb"
-    for block, backbone in profile.nets for job in range(len(profile.attack_jobs)) for seed in profile.seeds
+    for block, backbone in profile.nets for job, names in enumerate(profile.attack_jobs)
+    if profile.only(names, block, backbone) for seed in profile.seeds_of(block, backbone)
 ]
 as_coded = [
     f"{done}/as-coded-{block}-seed{seed}.ipynb" for block in profile.as_coded.get("blocks", []) for seed in profile.seeds
@@ -44,7 +46,7 @@ as_coded = [
 save = not profile.is_stand_in  # figures/ holds those of real data
 mnist = {  # the network of notebooks that take one
     "dataset": profile.stand_in["mnist"], "backbone": "lenet5", "device": device,
-    "epochs": profile.epochs.get(profile.stand_in["mnist"], 0),
+    "epochs": profile.epochs_of(profile.stand_in["mnist"], "lenet5") or 0,
 }
 figures = {
     "figure1_inference_region": {"profile": profile.name, "device": device, "save": save},
@@ -80,8 +82,9 @@ rule train:
         gpu=gpu,
     params:
         given=lambda w: json.dumps(dict(
-            dataset=w.dataset, backbone=w.backbone, method=profile.train_jobs[int(w.job)],
-            seed=int(w.seed), epochs=profile.epochs.get(w.dataset, 0), device=device)),
+            dataset=w.dataset, backbone=w.backbone,
+            method=profile.only(profile.train_jobs[int(w.job)], w.dataset, w.backbone),
+            seed=int(w.seed), epochs=profile.epochs_of(w.dataset, w.backbone) or 0, device=device)),
     shell:
         papermill("train")
 
@@ -97,10 +100,10 @@ rule attack:
     params:
         given=lambda w: json.dumps(dict(
             dataset=profile.stand_in[w.block], backbone=w.backbone,
-            method=profile.attack_jobs[int(w.job)], attacks=",".join(profile.common_attacks(w.block, w.backbone)),
+            method=profile.only(profile.attack_jobs[int(w.job)], w.block, w.backbone), attacks=",".join(profile.common_attacks(w.block, w.backbone)),
             strongest=profile.strongest, adaptive=profile.adaptive,
             eps=profile.eps[w.block], simba_steps=profile.simba_steps[w.block], simba_queries=profile.simba_queries[w.block],
-            n=profile.n, seed=int(w.seed), epochs=profile.epochs.get(profile.stand_in[w.block], 0), device=device)),
+            n=profile.n, seed=int(w.seed), epochs=profile.epochs_of(profile.stand_in[w.block], w.backbone) or 0, device=device)),
     shell:
         papermill("attack")
 

@@ -15,12 +15,17 @@ from isce.train import Spec
 
 @dataclass(frozen=True)
 class Profile:
-    """The keys of config/<name>.yaml, commented there. Blocks are the paper's data sets, mnist and cifar10."""
+    """The keys of config/<name>.yaml, commented there. Blocks are the paper's data sets, mnist and cifar10.
+
+    `epochs` names data sets, and <data set>-<backbone> where one network takes another number. `networks`, unless empty,
+    lists the <block>-<backbone> that are run, each with the `seeds` and `methods` that it takes if not all of them.
+    """
 
     name: str
     title: str
     stand_in: dict[str, str]
     epochs: dict[str, int]
+    networks: dict[str, dict[str, Any]]
     seeds: list[int]
     tables: list[int]
     n: int
@@ -48,8 +53,23 @@ class Profile:
 
     @property
     def nets(self) -> list[tuple[str, str]]:
-        """(block, backbone) of every column of the profile's tables."""
-        return list(dict.fromkeys((c.block, c.backbone) for t in self.tables for c in paper.TABLES[t].columns))
+        """(block, backbone) that are run: of every column of the profile's tables, unless `networks` lists fewer."""
+        nets = dict.fromkeys((c.block, c.backbone) for t in self.tables for c in paper.TABLES[t].columns)
+        return [net for net in nets if not self.networks or "-".join(net) in self.networks]
+
+    def seeds_of(self, block: str, backbone: str) -> list[int]:
+        found: list[int] = self.networks.get(f"{block}-{backbone}", {}).get("seeds", self.seeds)
+        return found
+
+    def only(self, names: str, block: str, backbone: str) -> str:
+        """Of a job's methods, those that are run on this network, separated by commas; "" if none is."""
+        run = self.networks.get(f"{block}-{backbone}", {}).get("methods")
+        return ",".join(m for m in methods.parse(names) if run is None or m in methods.parse(run))
+
+    def epochs_of(self, dataset: str, backbone: str, arm: str = "B") -> int | None:
+        """Passes over the training images; None: the data set's default."""
+        given = self.epochs if arm == "B" else self.as_coded["epochs"]
+        return given.get(f"{dataset}-{backbone}", given.get(dataset))
 
     @property
     def trainings(self) -> list[tuple[str, str]]:
@@ -58,8 +78,8 @@ class Profile:
 
     def spec(self, block: str, backbone: str, method: str, seed: int = 0, arm: str = "B", **more: Any) -> Spec:
         dataset = self.stand_in[record.choose("block", block, self.stand_in)]
-        epochs = self.epochs if arm == "B" else self.as_coded["epochs"]
-        return Spec(dataset, backbone, method, seed=seed, epochs=epochs.get(dataset), arm=arm, **more)
+        epochs = self.epochs_of(dataset, backbone, arm)
+        return Spec(dataset, backbone, method, seed=seed, epochs=epochs, arm=arm, **more)
 
     def levels(self, block: str, attack: str) -> tuple[float, ...]:
         eps = [max(self.eps[block])] if attack in parse(self.strongest) else self.eps[block]
@@ -121,6 +141,12 @@ def load(name: str) -> Profile:
         *content["adaptive"],
     ]:
         methods.parse(job)
+    nets = {f"{c.block}-{c.backbone}" for t in content["tables"] for c in paper.TABLES[t].columns}
+    for net, less in content["networks"].items():
+        record.choose(f"network in {path.name}", net, sorted(nets))
+        for key in less:
+            record.choose(f"key of {net} in {path.name}", key, ("seeds", "methods"))
+        methods.parse(less.get("methods", "all"))
     as_coded = content["as_coded"].get("attacks", "")
     for names in (content["beyond"], content["strongest"], as_coded, *content["adaptive"].values()):
         parse(names)

@@ -15,6 +15,7 @@ TINY = """
 title: two methods on the digits
 stand_in: {mnist: digits, cifar10: digits}
 epochs: {digits: 3}
+networks: {}
 seeds: [0]
 tables: [5]
 n: 10
