@@ -4,8 +4,12 @@ $f$ is the vector of logits $(N, K)$, $y$ the labels $(N,)$, $z$ the features $(
 Every loss is returned per sample, shape $(N,)$: whoever calls decides how to reduce.
 """
 
+from functools import lru_cache
+
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.optimize import minimize
 from torch import Tensor, nn
 
 
@@ -88,18 +92,55 @@ def arcface_logits(cosine: Tensor, y: Tensor | None = None, s: float = 30.0, m: 
     return s * cosine.scatter(1, y.unsqueeze(1), torch.where(past_pi, c - m * torch.sin(c.new_tensor(m)), rotated))
 
 
-def max_mahalanobis_centers(num_classes: int, dim: int, norm: float = 10.0) -> Tensor:
-    r"""K vectors in $\mathbb R^d$ of length $C_{MM}$ = `norm` with pairwise cosine $-1/(K-1)$ (Pang et al. 2020).
+@lru_cache
+def spherical_code(k: int, dim: int, starts: int = 8) -> Tensor:
+    """k unit vectors whose largest pairwise cosine is as small as found by SLSQP from `starts` fixed starts. -> (k, d) float64.
 
-    The vertices of a regular simplex: $\sqrt{K/(K-1)}\,(e_k - \mathbf 1/K)$ lie in a (K-1)-dimensional subspace, whose
-    basis is here the QR basis of the first K - 1 of them (with a sign rule: the same on every machine). -> (K, d) float32.
+    The problem of Tammes 1930: for 10 points in space the smallest angle is 66.147 degrees. The first of equally good
+    starts is taken, so that another machine's rounding does not choose another code.
+    """
+    i, j = np.triu_indices(k, 1)
+
+    def points(v: np.ndarray) -> np.ndarray:
+        return v[:-1].reshape(k, dim)
+
+    found = []
+    for seed in range(starts):
+        x = np.random.RandomState(seed).randn(k, dim)
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+        code = minimize(
+            lambda v: v[-1],  # the largest cosine, an unknown like the points
+            np.append(x.ravel(), 1.0),
+            jac=lambda v: np.eye(len(v))[-1],
+            constraints=[
+                {"type": "ineq", "fun": lambda v: v[-1] - (points(v)[i] * points(v)[j]).sum(1)},
+                {"type": "eq", "fun": lambda v: (points(v) ** 2).sum(1) - 1},
+            ],
+            method="SLSQP",
+            options={"maxiter": 500, "ftol": 1e-14},
+        )
+        u = points(code.x) / np.linalg.norm(points(code.x), axis=1, keepdims=True)
+        found.append((float((u[i] * u[j]).sum(1).max()), u))
+    best = min(cosine for cosine, _ in found)
+    return torch.from_numpy(next(u for cosine, u in found if cosine < best + 1e-6))
+
+
+def max_mahalanobis_centers(num_classes: int, dim: int, norm: float = 10.0) -> Tensor:
+    r"""K vectors in $\mathbb R^d$ of length $C_{MM}$ = `norm`, the smallest distance between them as large as can be.
+
+    With d >= K - 1 their pairwise cosine is $-1/(K-1)$ (Pang et al. 2020), the vertices of a regular simplex:
+    $\sqrt{K/(K-1)}\,(e_k - \mathbf 1/K)$ lie in a (K-1)-dimensional subspace, whose basis is here the QR basis of the
+    first K - 1 of them (with a sign rule: the same on every machine). In fewer dimensions no simplex exists; there they
+    are a `spherical_code` (Figure 4's MMC; our decision). -> (K, d) float32.
 
     Raises:
-        ValueError: fewer than K - 1 dimensions or fewer than 2 classes: such centres do not exist.
+        ValueError: fewer than 2 classes or dimensions.
     """
     k = num_classes
-    if k < 2 or dim < k - 1:
-        raise ValueError(f"{k} max-Mahalanobis centres need at least 2 classes and {k - 1} dimensions, got {dim}")
+    if k < 2 or dim < min(2, k - 1):
+        raise ValueError(f"max-Mahalanobis centres need at least 2 classes and 2 dimensions, got {k} and {dim}")
+    if dim < k - 1:
+        return (norm * spherical_code(k, dim)).float()
     simplex = (k / (k - 1)) ** 0.5 * (torch.eye(k, dtype=torch.float64) - 1 / k)
     basis, triangle = torch.linalg.qr(simplex[:, : k - 1])
     basis = basis * triangle.diagonal().sign()

@@ -112,16 +112,15 @@ class ArcFaceHead(LinearHead):
 class MaxMahalanobisHead(LinearHead):
     r"""MMC: a linear map to fixed centres, loss $\lVert z-\mu_y\rVert^2$, outputs $-\lVert z-\mu_k\rVert^2$.
 
-    The map is needed because features behind a ReLU are never negative, as half of the centres' entries are, and because
-    K centres need K - 1 dimensions, also behind a 3-D embedding [our decision].
+    The map is needed because features behind a ReLU are never negative, as half of the centres' entries are [our decision].
     """
 
     centers: Tensor
 
     def __init__(self, dim: int, classes: int, norm: float) -> None:
         nn.Module.__init__(self)
-        self.linear = nn.Linear(dim, max(dim, classes - 1))
-        centers = losses.max_mahalanobis_centers(classes, self.linear.out_features, norm)
+        self.linear = nn.Linear(dim, dim)
+        centers = losses.max_mahalanobis_centers(classes, dim, norm)
         self.register_buffer("centers", centers, persistent=False)  # a constant: not of the stored state
 
     def forward(self, z: Tensor) -> Tensor:

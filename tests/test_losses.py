@@ -123,6 +123,18 @@ def test_max_mahalanobis_centers(k: int, d: int) -> None:
     torch.testing.assert_close(centers @ centers.T / 100, expected, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize(
+    ("k", "d", "degrees"), [(10, 2, 36.0), (4, 2, 90.0), (10, 3, 66.1468), (12, 3, 63.4349), (10, 8, 90.0)]
+)
+def test_centres_in_few_dimensions_are_as_far_apart_as_known(k: int, d: int, degrees: float) -> None:
+    """Polygons; the best packings of 10 and 12 points on the sphere (Tammes' problem; 12: the icosahedron); in d < k - 1
+    <= 2d - 1 dimensions no better than right angles (Rankin 1955)."""
+    centers = losses.max_mahalanobis_centers(k, d, 10.0).double()
+    torch.testing.assert_close(centers.norm(dim=1), torch.full((k,), 10.0, dtype=torch.float64), atol=1e-5, rtol=0)
+    cosine = (centers @ centers.T / 100).fill_diagonal_(-1).max()
+    assert math.degrees(math.acos(cosine.item())) == pytest.approx(degrees, abs=1e-3)
+
+
 def test_center_distance() -> None:
     z, centers = torch.tensor([[3.0, 4.0]]), torch.zeros(2, 2)
     assert losses.center_distance(z, torch.tensor([1]), centers).tolist() == [12.5]
@@ -141,7 +153,7 @@ def test_center_distance() -> None:
         (lambda f, y: isce_loss(f, y - 1), ValueError, "0..9"),
         (lambda f, y: ISCELoss(s=0.5), ValueError, "s must be at least 1"),
         (lambda f, y: ISCELoss(reduction="average"), ValueError, "reduction must be"),
-        (lambda f, y: losses.max_mahalanobis_centers(10, 8), ValueError, "9 dimensions"),
+        (lambda f, y: losses.max_mahalanobis_centers(10, 1), ValueError, "2 dimensions"),
     ],
 )
 def test_bad_input(call, error, words, f, y) -> None:  # type: ignore[no-untyped-def]
