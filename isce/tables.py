@@ -328,13 +328,15 @@ def render(number: int, profile: Profile, format: str = "markdown", methods: Seq
     if format == "latex":
         style = wide.style.format(_tex_cell).format_index(_to_tex, axis=0).format_index(_to_tex, axis=1)
         body = style.to_latex(hrules=True, column_format="l" + "c" * wide.shape[1], multicol_align="c").strip()
+        head, rows = body.split("\\midrule\n")
+        body = head + "\\midrule\n" + rows.replace(" \\\\\n", " \\\\[3pt]\n")  # air between rows of three lines each
         return "\n".join(
             [
                 r"% \usepackage{booktabs, graphicx}",
                 r"\begin{table}[htbp]",
                 rf"\renewcommand{{\thetable}}{{{number}}}",
                 rf"\caption{{{_to_tex(words.removeprefix(f'**Table {number}.** '))}}}\label{{tab:isce-{number}}}",
-                r"\centering",
+                r"\centering\smallskip",
                 r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%  never enlarged",
                 body + "%",
                 "}",

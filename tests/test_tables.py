@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -231,7 +233,7 @@ def test_latex(ranked: Profile) -> None:
     depth = np.cumsum([{"{": 1, "}": -1}[c] for c in re.findall(r"(?<!\\)[{}]", text.replace(r"\\", ""))])
     assert depth.min() == depth[-1] == 0
     known = "begin end renewcommand thetable caption label centering resizebox ifdim width linewidth else fi toprule midrule"
-    known += " bottomrule multicolumn scriptsize textbf varepsilon pm dagger usepackage"
+    known += " smallskip bottomrule multicolumn scriptsize textbf varepsilon pm dagger usepackage"
     assert set(re.findall(r"\\([a-zA-Z]+)", text)) <= set(known.split())
     for line in text.splitlines():
         assert not re.search(r"(?<!\\)[#_]", line), line
@@ -239,7 +241,20 @@ def test_latex(ranked: Profile) -> None:
     body = text[text.index(r"\midrule") : text.index(r"\bottomrule")].splitlines()[1:]
     assert len(body) == len(ranked.methods)
     assert {line.count("&") for line in body} == {10}
-    assert all(line.endswith(r" \\") for line in body)
+    assert all(line.endswith(r" \\[3pt]") for line in body)
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex with booktabs and graphicx")
+@pytest.mark.parametrize("number", [5, 7])
+def test_latex_compiles_on_a_page(number: int, ranked: Profile, tmp_path: Path) -> None:
+    page = [r"\documentclass{article}", r"\usepackage{booktabs, graphicx}", r"\begin{document}", r"\input{table}"]
+    (tmp_path / "page.tex").write_text("\n".join([*page, r"\end{document}"]))
+    (tmp_path / "table.tex").write_text(tables.render(number, ranked, "latex"))
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "1 page" in done.stdout
+    assert "Overfull" not in done.stdout
 
 
 def test_what_latex_would_take_for_its_own() -> None:
