@@ -107,13 +107,13 @@ def lock(folder: Path) -> FileLock:
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """`auto` is cuda where there is one, else cpu.
+    """`auto` is cuda where there is one, else cpu. On a GPU convolutions are from here on float32 in full, not rounded to TF32.
 
     Raises:
         ValueError: an unknown device, or cuda asked for where there is none.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -122,6 +122,8 @@ def pick_device(name: str = "auto") -> torch.device:
         raise ValueError(f"device {name!r} was asked for, but torch sees no CUDA GPU here: use device='cpu' or 'auto'")
     if device.type not in ("cpu", "cuda"):
         raise ValueError(f"device {name!r} is not supported: use auto, cpu, cuda or cuda:N")
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False
     return device
 
 

@@ -6,6 +6,7 @@
 import dataclasses
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ from isce.losses import softmax_cross_entropy
 from isce.models import BACKBONES, Classifier, arrange, build_model, pays_in_half
 
 VERSION = 2  # of everything that shapes a trained model; raise it when training changes, and every run is another
+
+Number = float | Tensor
+Gradients = Callable[..., tuple[Tensor, Tensor]]
 
 EPOCHS = {"digits": 15, "mnist": 20, "cifar10": 60}  # ours; the paper states none
 
@@ -254,6 +258,21 @@ def fit(
     shift = 0 if spec.dataset != "cifar10" else 4 if spec.arm == "B" else 3
     arrange(model, half).train()
     model.half_precision = half
+
+    def gradients(x: Tensor, y: Tensor, eps: Number = 0.0, key: int | Tensor = 0) -> tuple[Tensor, Tensor]:
+        """The mean loss and the features of a batch, uint8 (N, C, H, W); its gradients replace the parameters' own."""
+        for p in model.parameters():
+            p.grad = None
+        x = data.to_float(x)
+        if method.adversarial:
+            x = adversarial_images(model, x, y, eps, int(spec.options["steps"]), key)
+        z = model.features(x)
+        loss = model.head.loss(z, y).mean()
+        loss.backward()
+        return loss.detach(), z.detach()
+
+    if device.type == "cuda":
+        gradients = replayed(gradients, model, batch_size, train)
     for epoch in tqdm(
         range(first, epochs), spec.run_id, leave=False, disable=not progress, mininterval=1, unit="epoch"
     ):
@@ -264,18 +283,15 @@ def fit(
         total = torch.zeros((), device=device)
         batches = zip(images.split(batch_size), shuffled.labels.split(batch_size), strict=True)
         for step, (x, y) in enumerate(batches):
-            x = data.to_float(x)
             if method.adversarial:
                 warm = min(1.0, (epoch * steps + step + 1) / (epochs * steps / 4)) if spec.dataset != "cifar10" else 1.0
-                x = adversarial_images(model, x, y, spec.options["eps"] * warm, int(spec.options["steps"]), generator)
-            z = model.features(x)
-            loss = model.head.loss(z, y).mean()
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+                loss, z = gradients(x, y, spec.options["eps"] * warm, random.draw_key(generator))
+            else:
+                loss, z = gradients(x, y)
             optimizer.step()
             schedule.step()
-            model.head.after_step(z.detach(), y)
-            total += loss.detach()
+            model.head.after_step(z, y)
+            total += loss
         mean = float(total) / steps
         if not mean < float("inf"):
             raise FloatingPointError(
@@ -289,14 +305,50 @@ def fit(
     return history
 
 
-def adversarial_images(
-    model: nn.Module, x: Tensor, y: Tensor, eps: float, steps: int, generator: torch.Generator
-) -> Tensor:
+def replayed(gradients: Gradients, model: nn.Module, batch_size: int, train: data.Split) -> Gradients:
+    """`gradients` as a CUDA graph: its hundreds of launches are recorded once and replayed as one.
+
+    ResNet-32 at batch 128 is bound by launches, not by arithmetic. Inputs are copied into the graph's own tensors, its
+    gradients stay where the optimiser finds them. Where a graph cannot be recorded, one line says so, and the launches stay.
+    """
+    device = train.images.device
+    given = [train.images[:batch_size].clone(), train.labels[:batch_size].clone()]
+    given += [torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device)]
+    state = [(tensor, tensor.clone()) for tensor in model.buffers()]  # rehearsing moves batch norm's statistics
+    try:
+        stream = torch.cuda.Stream(device)
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                gradients(*given)
+        torch.cuda.current_stream(device).wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            loss, z = gradients(*given)
+    except RuntimeError as error:
+        record.log(f"isce: no CUDA graph ({str(error).splitlines()[0]}): training launch by launch, slower")
+        return gradients
+    finally:
+        with torch.no_grad():
+            for tensor, before in state:
+                tensor.copy_(before)
+
+    def replay(x: Tensor, y: Tensor, eps: Number = 0.0, key: int | Tensor = 0) -> tuple[Tensor, Tensor]:
+        for own, value in zip(given, (x, y, eps, key), strict=True):
+            own.copy_(value) if isinstance(value, Tensor) else own.fill_(value)
+        graph.replay()
+        return loss, z
+
+    return replay
+
+
+def adversarial_images(model: nn.Module, x: Tensor, y: Tensor, eps: Number, steps: int, key: int | Tensor) -> Tensor:
     """Inner maximisation of adversarial training (Madry et al. 2018): L2 PGD, step 2.5 eps / steps, random start.
 
     Unlike `isce.attacks.pgd`, which stops at the first success, every image takes all steps: training wants the worst.
+    eps and key (of the starts, `isce.attacks.random.draw_key`) are numbers, or tensors () that a CUDA graph may refill.
     """
-    seeds = random.image_seeds(x, random.draw_key(generator))
+    seeds = random.image_seeds(x, key)
     with held(model):
         adversarial = random_in_ball(x, seeds, 0, eps)
         for _ in range(steps):

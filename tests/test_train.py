@@ -200,12 +200,31 @@ def test_diverging_training_says_so(own_runs: Path) -> None:
         train.fit(model, data.load("digits").train, Spec("digits", "lenet5", "sce", epochs=1), progress=False)
 
 
-def test_adversarial_images_stay_in_the_ball_and_raise_the_loss(
-    digits_sce: Classifier, generator: torch.Generator
+def test_numbers_and_tensors_that_a_graph_may_refill_are_the_same_to_adversarial_training(
+    digits_sce: Classifier,
 ) -> None:
     split = data.load("digits").test
+    x, y = data.to_float(split.images[:8]), split.labels[:8]
+    refilled = train.adversarial_images(digits_sce, x, y, torch.tensor(0.5), 3, torch.tensor(2**62 + 3))
+    assert torch.equal(refilled, train.adversarial_images(digits_sce, x, y, 0.5, 3, 2**62 + 3))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("method", ["isce", "center", "lgm", "arcface", "mmc", "at"])
+def test_a_cuda_graph_trains_as_launch_by_launch(method: str, monkeypatch: pytest.MonkeyPatch, capsys) -> None:  # type: ignore[no-untyped-def]
+    spec, split, losses = Spec("digits", "resnet32", method, epochs=2), data.load("digits").train.to("cuda"), []
+    for graph in (True, False):
+        if not graph:
+            monkeypatch.setattr(train, "replayed", lambda gradients, *_: gradients)
+        losses.append(train.fit(spec.build().cuda(), split, spec, progress=False)["loss"])
+    assert "no CUDA graph" not in capsys.readouterr().err
+    torch.testing.assert_close(*map(torch.tensor, losses), rtol=0.02, atol=0.01)
+
+
+def test_adversarial_images_stay_in_the_ball_and_raise_the_loss(digits_sce: Classifier) -> None:
+    split = data.load("digits").test
     x, y = data.to_float(split.images[:64]), split.labels[:64]
-    adversarial = train.adversarial_images(digits_sce, x, y, 0.5, 7, generator)
+    adversarial = train.adversarial_images(digits_sce, x, y, 0.5, 7, 3)
     assert float((adversarial - x).flatten(1).norm(dim=1).max()) <= 0.5 + 1e-5
     assert 0 <= float(adversarial.min()) <= float(adversarial.max()) <= 1
     loss = torch.nn.functional.cross_entropy

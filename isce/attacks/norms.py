@@ -35,17 +35,17 @@ def steepest(gradients: Tensor, norm: str = "l2", length: Tensor | float = 1.0) 
     return gradients * per_image(length / norm_of(gradients).clamp_min_(tiny(gradients)), gradients)
 
 
-def project(points: Tensor, images: Tensor, eps: float, norm: str = "l2") -> Tensor:
+def project(points: Tensor, images: Tensor, eps: float | Tensor, norm: str = "l2") -> Tensor:
     """Into the eps-ball around the images, then into [0, 1]: clipping moves a point only closer to its image."""
     delta = points - images
     if norm == "linf":
-        delta.clamp_(-eps, eps)
+        delta.clamp_(-eps, eps)  # type: ignore[arg-type]  # both numbers, or both tensors
     else:
         delta.mul_(per_image((eps / norm_of(delta).clamp_min_(tiny(delta))).clamp_max_(1), delta))
     return delta.add_(images).clamp_(0, 1)
 
 
-def random_in_ball(images: Tensor, seeds: Tensor, counter: int, eps: float, norm: str = "l2") -> Tensor:
+def random_in_ball(images: Tensor, seeds: Tensor, counter: int, eps: float | Tensor, norm: str = "l2") -> Tensor:
     """A point uniform in the eps-ball around each image, clipped to [0, 1]. (N, ...) -> (N, ...)."""
     d = images[0].numel()
     if norm == "linf":

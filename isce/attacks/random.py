@@ -37,8 +37,8 @@ def draw_key(generator: torch.Generator | None) -> int:
     return int(torch.randint(2**63 - 1, (1,), generator=generator, device=generator.device))
 
 
-def image_seeds(images: Tensor, key: int) -> Tensor:
-    """(N, ...) images in [0, 1] -> (N,) int64 seeds. Pixels count in steps of 1/4080: 8-bit images are multiples of 16
+def image_seeds(images: Tensor, key: int | Tensor) -> Tensor:
+    """(N, ...) images in [0, 1] and an integer -> (N,) int64 seeds. Pixels count in steps of 1/4080: 8-bit images are multiples of 16
     such steps, so that another device's rounding of k / 255 leads to the same seed."""
     pixels = (images.flatten(1) * 4080).round().long()
     places = torch.arange(1, pixels.shape[1] + 1, device=images.device) * GOLDEN
