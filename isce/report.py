@@ -128,8 +128,22 @@ def to_html(path: Path) -> str:
         contents="\n".join(
             f'<a class="h{level}" href="#{to}">{text}</a>' for level, to, text in headings if level > "1"
         ),
-        body=body,
+        body=_linked(body, [(to, text) for _, to, text in headings]),
     )
+
+
+def _linked(body: str, headings: list[tuple[str, str]]) -> str:
+    """The page with its tables' cells that name a table or figure, such as `Tables 5, 7`, linked to that heading."""
+    to = {found.group(): anchor for anchor, text in headings if (found := re.match(r"(Table|Figure) \d", text))}
+
+    def link(cell: re.Match[str]) -> str:
+        kind = cell[2].rstrip("s")
+        numbers = re.sub(
+            r"\d", lambda n: f'<a href="#{a}">{n[0]}</a>' if (a := to.get(f"{kind} {n[0]}")) else n[0], cell[3]
+        )
+        return f"{cell[1]}{cell[2]} {numbers}</td>"
+
+    return re.sub(r"(<td[^>]*>[^<]*?)(Tables?|Figures?) ([\d, -]+)</td>", link, body)
 
 
 if __name__ == "__main__":  # python -m isce.report report.ipynb report.html

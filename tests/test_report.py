@@ -106,6 +106,20 @@ def test_links_of_the_contents_lead_somewhere(page: Path) -> None:
     assert {link: ids.count(link[1:]) for link in links} == dict.fromkeys(links, 1)
 
 
+def test_the_ledger_links_to_the_tables_and_figures_it_names(page: Path) -> None:
+    body = page.read_text(encoding="utf-8").split("<main>")[1]
+    ids = Tags(body).ids
+    cells = re.findall(r"<td[^>]*>[^<]*(?:Tables?|Figures?) (<a.*?)</td>", body)
+    linked = [to for cell in cells for to in re.findall(r'href="#([^"]+)"', cell)]
+    assert len(linked) > 4
+    assert all(ids.count(to) == 1 for to in linked)
+    headings = [("Table-5", "Table 5"), ("f4", "Figure 4: what?")]
+    row = "<td>worst case on: Tables 5-7</td><td id='a'>Figure 4</td><td>Tables are wide</td>"
+    assert report._linked(row, headings) == (
+        '<td>worst case on: Tables <a href="#Table-5">5</a>-7</td><td id=\'a\'>Figure <a href="#f4">4</a></td><td>Tables are wide</td>'
+    )
+
+
 def test_verdicts_come_first_and_code_is_hidden(page: Path) -> None:
     body = page.read_text(encoding="utf-8").split("<main>")[1]
     order = [
