@@ -2,7 +2,7 @@
 PROFILE ?= digits
 # A part of the pipeline, such as GOAL=runs/cpu/attack-mnist-lenet5-0-seed0.ipynb; all of it by default
 GOAL ?=
-# Jobs at a time on a GPU
+# Jobs at a time on the GPU, or GPUs: small networks leave one half idle, so four jobs on one card are faster than one
 GPUS ?= 1
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 PYTHON ?= python3
@@ -24,7 +24,7 @@ help:
 	@echo "make test        ruff, mypy, pytest, nbval over every notebook"
 	@echo "make results     copy the records of PROFILE's tables from runs/ to results/, and print the tables there"
 	@echo "make notebooks   run every notebook with its defaults and write its outputs back"
-	@echo "make bench       attacks side by side with their peers"
+	@echo "make bench       attacks side by side with their peers; training beside a plain loop (downloads MNIST and CIFAR-10)"
 
 setup: $(READY)
 
@@ -59,6 +59,7 @@ notebooks: setup
 
 bench: setup
 	$(BIN)/python benchmarks/attacks.py
+	$(BIN)/python benchmarks/training.py
 
 clean:
 	rm -rf runs .snakemake .pytest_cache .mypy_cache .ruff_cache

@@ -186,7 +186,7 @@ def measure(dataset: str, backbone: str, device: torch.device, args: argparse.Na
         )
         return rate
 
-    sets = data.load(dataset, download=False)
+    sets = data.load(dataset)
     split = sets.train.to(device)
     x, y = data.to_float(split.images[:BATCH]), split.labels[:BATCH]
     half = models.pays_in_half(backbone, dataset, device)
