@@ -18,7 +18,7 @@ class Profile:
     """The keys of config/<name>.yaml, commented there. Blocks are the paper's data sets, mnist and cifar10.
 
     `epochs` names data sets, and <data set>-<backbone> where one network takes another number. `networks`, unless empty,
-    lists the <block>-<backbone> that are run, each with the `seeds` and `methods` that it takes if not all of them.
+    lists the <block>-<backbone> that are run, each with the `seeds`, `methods` and `beyond` that it takes if other than all.
     """
 
     name: str
@@ -99,7 +99,8 @@ class Profile:
         columns = [
             c for t in self.tables for c in paper.TABLES[t].columns if (c.block, c.backbone) == (block, backbone)
         ]
-        return list(dict.fromkeys([*(c.attack for c in columns), *parse(self.beyond)]))
+        beyond = self.networks.get(f"{block}-{backbone}", {}).get("beyond", self.beyond)
+        return list(dict.fromkeys([*(c.attack for c in columns), *parse(beyond)]))
 
     def attacks(self, block: str, backbone: str, method: str = "") -> list[str]:
         """All attacks on a network: the common ones, those made for `method` (for any, where it is ""), the strongest."""
@@ -145,8 +146,9 @@ def load(name: str) -> Profile:
     for net, less in content["networks"].items():
         record.choose(f"network in {path.name}", net, sorted(nets))
         for key in less:
-            record.choose(f"key of {net} in {path.name}", key, ("seeds", "methods"))
+            record.choose(f"key of {net} in {path.name}", key, ("seeds", "methods", "beyond"))
         methods.parse(less.get("methods", "all"))
+        parse(less.get("beyond", ""))
     as_coded = content["as_coded"].get("attacks", "")
     for names in (content["beyond"], content["strongest"], as_coded, *content["adaptive"].values()):
         parse(names)

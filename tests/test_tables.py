@@ -23,6 +23,21 @@ def digits() -> Profile:
     return dataclasses.replace(profiles.load("digits"), n=20)
 
 
+def test_networks_say_what_less_is_run() -> None:
+    less = {"mnist-lenet5": {}, "cifar10-cnn8": {"seeds": [1], "methods": "sce,norm_only", "beyond": "apgd_dlr"}}
+    epochs = {"mnist": 20, "cifar10": 5, "cifar10-cnn8": 2}
+    profile = dataclasses.replace(profiles.load("full"), networks=less, epochs=epochs, strongest="")
+    assert profile.nets == [("mnist", "lenet5"), ("cifar10", "cnn8")]
+    assert (profile.seeds_of("mnist", "lenet5"), profile.seeds_of("cifar10", "cnn8")) == ([0, 1, 2], [1])
+    assert profile.only("sce,isce,controls", "cifar10", "cnn8") == "sce,norm_only"
+    assert profile.only("sce,isce", "mnist", "lenet5") == "sce,isce"
+    assert profile.only("isce", "cifar10", "cnn8") == ""
+    assert profile.common_attacks("cifar10", "cnn8")[-1] == "apgd_dlr"
+    assert "fab" in profile.common_attacks("mnist", "lenet5")
+    assert profile.spec("cifar10", "cnn8", "sce").epochs == 2
+    assert (profile.epochs_of("cifar10", "resnet32"), profile.epochs_of("digits", "lenet5")) == (5, None)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_profile_covers_its_tables(name: str) -> None:
     profile = profiles.load(name)
