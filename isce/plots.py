@@ -16,8 +16,10 @@ import plotly.graph_objects as go
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binom
 
 from isce.methods import CONTROLS, METHODS
 from isce.record import atomic, figures_dir, wilson
@@ -265,6 +267,43 @@ def ablation_surface_plotly(panels: Sequence[Panel]) -> go.Figure:
         [(str(panel["title"]), [{"visible": [k == j for j in range(len(data))]}]) for k, panel in enumerate(panels)]
     )
     return figure.update_layout(updatemenus=[menu], height=520, **PLOTLY)
+
+
+@_styled
+def ablation_spread(panels: Sequence[Panel], *, title: str = "") -> Figure:
+    """Is Figure 3 more than chance? Each (s, m)'s accuracy, beside those of one (s, m) trained from several seeds.
+
+    Each panel: `title`, `s` (S,), `m` (M,), `accuracy` (S, M) in %, `again` (R,) in %, one per seed, of `n` images. The band
+    holds 95 % of accuracies of n images, were the grid's mean that of every setting (binomial). All settings see the same
+    images, so chance alone spreads less than the band: the seeds, on the same images too, are the closer yardstick.
+    """
+    columns = 2 if len(_panels(panels)) == 4 else min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(4.2 * columns, 3.5 * rows + 0.9), layout="constrained")
+    handles: dict[str, Any] = {}
+    for k, panel in enumerate(panels):
+        s, m, accuracy = _surface(panel, "accuracy")
+        again = _array("again", panel["again"], None)
+        ax = figure.add_subplot(rows, columns, k + 1)
+        mean = float(accuracy.mean())
+        low, high = 100 * binom.ppf([0.025, 0.975], panel["n"], mean / 100) / panel["n"]
+        ax.axhspan(low, high, color=GREY, alpha=0.2, linewidth=0)
+        ax.axhline(mean, color=GREY, linewidth=1.2)
+        handles["95 % of chance, were all settings alike"] = Patch(color=GREY, alpha=0.3)
+        right = len(s) + np.linspace(-0.25, 0.25, 2 * len(again) + 1)[1::2]
+        (handles["s = 1, m = 0.1, one per seed"],) = ax.plot(right, again, "D", ms=6, color=RED, mfc="white", mew=1.6)
+        for j, color in enumerate(matplotlib.colormaps["viridis"](np.linspace(0, 0.92, len(m)))):
+            at = np.arange(len(s)) + (0.5 * (j + 0.5) / len(m) - 0.25)
+            (handles[f"m = {m[j]:g}"],) = ax.plot(at, accuracy[:, j], "o", ms=6, color=color)
+        ax.axvline(len(s) - 0.5, color=INK, linewidth=0.8)
+        ax.set(xticks=range(len(s) + 1), xticklabels=[*(f"{a:g}" for a in s), "seeds"], xlim=(-0.5, len(s) + 0.5))
+        ax.set(xlabel="s", ylabel=f"accuracy (%), n = {panel['n']}" if k % columns == 0 else "")
+        spans = (f"{name} {a.min():.1f}–{a.max():.1f} %" for name, a in (("grid", accuracy), ("seeds", again)))
+        ax.set_title(f"{panel['title']}\n{', '.join(spans)}")
+        ax.grid(visible=False, axis="x")
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3 * columns - 2)
+    figure.suptitle(title, x=0.01, ha="left", weight="bold")
+    return figure
 
 
 def _menu(entries: Sequence[tuple[str, list[Any]]]) -> dict[str, Any]:

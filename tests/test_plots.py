@@ -96,6 +96,23 @@ def test_ablation_surface_names_its_best_setting(n: int) -> None:
     assert [trace.visible for trace in turning.data] == list(buttons[0].args[0]["visible"])
 
 
+def test_ablation_spread_shows_the_grid_the_seeds_and_the_band_of_chance() -> None:
+    accuracy = np.full((4, 3), 50.0) + np.arange(3) - 1
+    panel = {"title": "t", "s": S, "m": M, "accuracy": accuracy, "again": [49.0, 52.0], "n": 100}
+    figure = plots.ablation_spread([panel, {**panel, "n": 10_000}])
+    assert titles(figure)[0] == "t\ngrid 49.0–51.0 %, seeds 49.0–52.0 %"
+    wide, narrow = figure.axes
+    points = [line for line in wide.lines if line.get_marker() == "o"]
+    np.testing.assert_array_equal([line.get_ydata() for line in points], accuracy.T)
+    (seeds,) = (line for line in wide.lines if line.get_marker() == "D")
+    np.testing.assert_array_equal(seeds.get_ydata(), [49.0, 52.0])
+    assert min(seeds.get_xdata()) > len(S) - 0.5  # beside the grid
+    ends = [ax.patches[0].get_y() + np.array([0, ax.patches[0].get_height()]) for ax in (wide, narrow)]  # type: ignore[attr-defined]
+    np.testing.assert_allclose(ends, [[40, 60], [49.02, 50.98]])  # 1.96 standard deviations of 5 and of 0.5 points
+    words = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert words[2:] == [f"m = {m:g}" for m in M]
+
+
 def test_condition_surface_draws_zero_where_z_changes_sign() -> None:
     z = (S[:, None] - 1.5) * np.ones(3)
     flat = plots.condition_surface(S, M, z).axes[1]
