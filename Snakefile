@@ -50,7 +50,7 @@ mnist = {  # the network of notebooks that take one
 }
 figures = {
     "figure1_inference_region": {"profile": profile.name, "device": device, "save": save},
-    "figure2_label_regression": {},
+    "figure2_label_regression": {**mnist, "save": save},
     "figure3_ablation": {"profile": profile.name, "blocks": "mnist,cifar10", "device": device, "save": save},
     "figure4_embedding": {
         "profile": profile.name, "method": profile.figures["methods"], "device": device, "save": save,

@@ -1,5 +1,6 @@
-"""What Figures 1 and 4 are about, measured: where features lie, how far classes are apart, how a perturbation moves them."""
+"""What Figures 1, 2 and 4 are about, measured: where features lie, how far classes are apart, what moves them and whither."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,11 @@ from sklearn.metrics import silhouette_score
 from sklearn.neighbors import NearestCentroid, NearestNeighbors
 from torch import Tensor
 
+from isce import data
 from isce.attacks.common import held
+from isce.losses import normalize_logits
 from isce.models import Classifier
-from isce.train import Spec, write_measures
+from isce.train import Spec, fit, write_measures
 
 
 @torch.no_grad()
@@ -64,3 +67,50 @@ def stretch(model: Classifier, images: Tensor) -> Tensor:
         z = model.features(x)
         rows = [torch.autograd.grad(z[:, k].sum(), x, retain_graph=True)[0].flatten(1) for k in range(z.shape[1])]
     return torch.linalg.svdvals(torch.stack(rows, 1)).detach().cpu()
+
+
+def downhill(loss: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """The direction, of length 1, down a loss (N, d) -> (N,) at logits or features x (N, d)."""
+    x = x.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(x).sum(), x)
+    return -normalize_logits(gradient)
+
+
+def pull(loss: Callable[[Tensor], Tensor], coordinate: Callable[[Tensor], Tensor], x: Tensor) -> dict[str, Tensor]:
+    """Where samples x (N, d) lie along a coordinate, and which way a loss pulls them; both are (N, d) -> (N,).
+
+    Returns:
+        (N,) each: `at`, the coordinate; `rate`, its derivative in the direction down the loss; `radial`, the share of that
+        direction that lies along x: 0 where the loss does not depend on the length of x.
+    """
+    x = x.detach().requires_grad_()
+    at, down = coordinate(x), downhill(loss, x)
+    (along,) = torch.autograd.grad(at.sum(), x)
+    radial = (normalize_logits(x.detach()) * down).sum(1).abs()
+    return {"at": at.detach(), "rate": (along * down).sum(1), "radial": radial}
+
+
+def sides(descent: Tensor, y: Tensor) -> tuple[float, float]:
+    """From how many sides each class is pulled, by directions (N, d) of length 1 and labels (N,); means over classes.
+
+    One-sidedness: the length of the mean direction, 1 if all are pulled the same way. Then the share of the best line, the
+    largest eigenvalue of the mean u u^T: 1 if all are pulled along it, either way, 1/d if from all directions alike.
+    """
+    groups = [descent[y == c] for c in y.unique()]
+    lines = [torch.linalg.eigvalsh(u.T @ u / len(u))[-1] for u in groups]
+    return float(torch.stack([u.mean(0).norm() for u in groups]).mean()), float(torch.stack(lines).mean())
+
+
+def norms_in_training(spec: Spec, device: torch.device, factor: float = 1.0, progress: bool = True) -> Tensor:
+    """Mean norm of the raw logits of each epoch's batches (epochs,), in a training of `spec` of which nothing is kept.
+
+    `factor` multiplies the output layer, which must be linear (`model.head.linear`), before the first step.
+    """
+    model = spec.build().to(device)
+    norms: list[Tensor] = []
+    with torch.no_grad():
+        for parameter in model.head.parameters():
+            parameter.mul_(factor)
+    model.head.linear.register_forward_hook(lambda _, __, f: norms.append(f.detach().norm(dim=1).mean()))
+    history = fit(model, data.load(spec.dataset).train.to(device), spec, progress=progress)
+    return torch.stack(norms).view(len(history["loss"]), -1).mean(1).cpu()

@@ -16,8 +16,10 @@ import plotly.graph_objects as go
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binom
 
 from isce.methods import CONTROLS, METHODS
 from isce.record import atomic, figures_dir, wilson
@@ -205,6 +207,90 @@ def label_regression(one_side: Panel, both_sides: Panel, circle: Panel, plane: P
     return figure
 
 
+@_styled
+def label_regression_measured(panels: Sequence[Panel]) -> Figure:
+    """Figure 2 of trained models: where samples lie along a coordinate, and which way the loss pulls them along it.
+
+    Each panel: `title`, `xlabel`; `at` (N,) the coordinate and `rate` (N,) its change by a step down the loss, positive to the
+    right; `target`, or None if it lies at infinity. `log10`: the coordinate is a logarithm, and its axis
+    is named by powers of ten.
+    """
+    figure = Figure(figsize=(10.4, 7.4), layout="constrained")
+    for k, panel in enumerate(_panels(panels, 4)):
+        at = _array("at", panel["at"], None)
+        rate = _array("rate", panel["rate"], len(at))
+        ax = figure.add_subplot(2, 2, k + 1)
+        bins = np.linspace(at.min(), at.max(), 31)
+        under = np.zeros(30)
+        for arrow, of, color in (("→", rate > 0, BLUE), ("←", rate < 0, ORANGE)):
+            share = 100 * np.histogram(at[of], bins)[0] / len(at)
+            words = f"{arrow} {share.sum():.0f} % are pulled this way"
+            ax.bar(bins[:-1], share, np.diff(bins), under, align="edge", color=color, ec="white", lw=0.5, label=words)
+            under += share
+        if panel["target"] is not None:
+            ax.axvline(panel["target"], color=INK, linestyle=":", linewidth=1.6, label="target")
+        if panel.get("log10"):
+            ax.xaxis.set_major_locator(MaxNLocator(7, integer=True))
+            ax.xaxis.set_major_formatter(lambda value, _: f"$10^{{{value:.0f}}}$")
+        ax.set(xlabel=panel["xlabel"], ylabel="samples (%)", ylim=(0, 1.4 * under.max()))  # room for the legend
+        ax.set_title(f"({'abcd'[k]}) {panel['title']}")
+        ax.legend(loc="upper left" if panel.get("log10") else "upper right")
+    return figure
+
+
+@_styled
+def descent_field(panels: Sequence[Panel]) -> Figure:
+    """Figure 2 where features are two-dimensional: samples by class, an arrow down the loss from each.
+
+    Each panel: `title`; `points` (N, 2); `descent` (N, 2) unit vectors; `labels` (N,) in 0..9. The cross is the origin.
+    """
+    figure = Figure(figsize=(10.4, 10.8), layout="constrained")
+    for k, panel in enumerate(_panels(panels, 4)):
+        points = _array("points", panel["points"], None, 2)
+        down = _array("descent", panel["descent"], len(points), 2)
+        labels = _array("labels", panel["labels"], len(points))
+        ax = figure.add_subplot(2, 2, k + 1)
+        colors = [PETROFF10[int(c) % 10] for c in labels]
+        x, y = points.T
+        ax.scatter(x, y, s=9, c=colors, linewidths=0)
+        ax.quiver(x, y, *down.T, color=colors, angles="xy", scale=22, width=0.0045)
+        ax.plot(0, 0, marker="+", ms=13, color=INK, ls="")
+        low, high = points.min(0), points.max(0)
+        middle, half = (low + high) / 2, 0.56 * float((high - low).max() or 1)
+        ax.set(aspect="equal", xlim=middle[0] + np.array([-half, half]), ylim=middle[1] + np.array([-half, half]))
+        ax.set(xlabel="feature 1", ylabel="feature 2")
+        ax.set_title(f"({'abcd'[k]}) {panel['title']}")
+    classes = np.unique(np.concatenate([np.asarray(panel["labels"]) for panel in panels])).astype(int)
+    handles = [Line2D([], [], marker="o", ls="", ms=7, color=PETROFF10[c % 10], label=str(c)) for c in classes]
+    figure.legend(handles=handles, loc="outside lower center", ncols=10, title="class", columnspacing=1.2)
+    return figure
+
+
+@_styled
+def norms_in_training(norms: Mapping[str, Mapping[float, ArrayLike]], *, title: str = "") -> Figure:
+    """Mean norm of the raw logits, by epoch: `norms` maps a method to the factor on its output layer at the start -> (E,).
+
+    Factor 1 is the solid line, any other dashed. A loss that does not fix the norm keeps the lines apart.
+    """
+    figure, ax = _axes("epoch", "norm of the raw logits", title)
+    handles: dict[str, Line2D] = {}
+    for style, (name, runs) in zip(_styles(norms), norms.items(), strict=True):
+        for factor, values in runs.items():
+            values = _array(f"norms of {name}", values, None)
+            look = style if factor == 1 else style | {"ls": "--"}
+            (line,) = ax.plot(np.arange(1, len(values) + 1), values, **look)
+            handles |= {style["label"]: line} if factor == 1 else {}
+    factors = [f"{a:g}" for a in dict.fromkeys(a for runs in norms.values() for a in runs) if a != 1]
+    if factors:
+        handles[f"output layer × {', '.join(factors)}\nat the start"] = Line2D([], [], color=GREY, ls="--")
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    ax.legend(handles.values(), handles.keys(), loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
 # Surfaces over (s, m): Figures 3 and 5
 
 
@@ -265,6 +351,43 @@ def ablation_surface_plotly(panels: Sequence[Panel]) -> go.Figure:
         [(str(panel["title"]), [{"visible": [k == j for j in range(len(data))]}]) for k, panel in enumerate(panels)]
     )
     return figure.update_layout(updatemenus=[menu], height=520, **PLOTLY)
+
+
+@_styled
+def ablation_spread(panels: Sequence[Panel], *, title: str = "") -> Figure:
+    """Is Figure 3 more than chance? Each (s, m)'s accuracy, beside those of one (s, m) trained from several seeds.
+
+    Each panel: `title`, `s` (S,), `m` (M,), `accuracy` (S, M) in %, `again` (R,) in %, one per seed, of `n` images. The band
+    holds 95 % of accuracies of n images, were the grid's mean that of every setting (binomial). All settings see the same
+    images, so chance alone spreads less than the band: the seeds, on the same images too, are the closer yardstick.
+    """
+    columns = 2 if len(_panels(panels)) == 4 else min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(4.2 * columns, 3.5 * rows + 0.9), layout="constrained")
+    handles: dict[str, Any] = {}
+    for k, panel in enumerate(panels):
+        s, m, accuracy = _surface(panel, "accuracy")
+        again = _array("again", panel["again"], None)
+        ax = figure.add_subplot(rows, columns, k + 1)
+        mean = float(accuracy.mean())
+        low, high = 100 * binom.ppf([0.025, 0.975], panel["n"], mean / 100) / panel["n"]
+        ax.axhspan(low, high, color=GREY, alpha=0.2, linewidth=0)
+        ax.axhline(mean, color=GREY, linewidth=1.2)
+        handles["95 % of chance, were all settings alike"] = Patch(color=GREY, alpha=0.3)
+        right = len(s) + np.linspace(-0.25, 0.25, 2 * len(again) + 1)[1::2]
+        (handles["s = 1, m = 0.1, one per seed"],) = ax.plot(right, again, "D", ms=6, color=RED, mfc="white", mew=1.6)
+        for j, color in enumerate(matplotlib.colormaps["viridis"](np.linspace(0, 0.92, len(m)))):
+            at = np.arange(len(s)) + (0.5 * (j + 0.5) / len(m) - 0.25)
+            (handles[f"m = {m[j]:g}"],) = ax.plot(at, accuracy[:, j], "o", ms=6, color=color)
+        ax.axvline(len(s) - 0.5, color=INK, linewidth=0.8)
+        ax.set(xticks=range(len(s) + 1), xticklabels=[*(f"{a:g}" for a in s), "seeds"], xlim=(-0.5, len(s) + 0.5))
+        ax.set(xlabel="s", ylabel=f"accuracy (%), n = {panel['n']}" if k % columns == 0 else "")
+        spans = (f"{name} {a.min():.1f}–{a.max():.1f} %" for name, a in (("grid", accuracy), ("seeds", again)))
+        ax.set_title(f"{panel['title']}\n{', '.join(spans)}")
+        ax.grid(visible=False, axis="x")
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3 * columns - 2)
+    figure.suptitle(title, x=0.01, ha="left", weight="bold")
+    return figure
 
 
 def _menu(entries: Sequence[tuple[str, list[Any]]]) -> dict[str, Any]:
@@ -597,7 +720,8 @@ def curves(
     marks: Mapping[str, tuple[float, float]] | None = None,
     zero: bool = False,
 ) -> Figure:
-    """Plain lines: `series` maps a name to (X,) over x (X,); `marks` names points (x, y); `zero` draws y = 0."""
+    """Plain lines: `series` maps a name to (X,) over x (X,); `marks` names points (x, y), or
+    leaves them blank; `zero` draws y = 0."""
     x = _array("x", x, None)
     figure, ax = _axes(xlabel, ylabel, title)
     for (name, values), style in zip(series.items(), _styles(series), strict=True):
@@ -606,8 +730,12 @@ def curves(
         ax.axhline(0, color=INK, linewidth=1)
     for name, point in (marks or {}).items():
         ax.plot(*point, "o", color=INK, zorder=5)
+        if not name.strip():
+            continue
         box = {"fc": "white", "ec": "none", "alpha": 0.8, "pad": 1}
-        ax.annotate(name, point, xytext=(8, -13), textcoords="offset points", bbox=box)
+        late = point[0] > x.min() + 0.8 * np.ptp(x)  # no room at its right
+        place: Any = {"xytext": (-8 if late else 8, -13), "ha": "right" if late else "left"}
+        ax.annotate(name, point, textcoords="offset points", bbox=box, **place)
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 

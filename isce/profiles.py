@@ -19,6 +19,7 @@ class Profile:
 
     `epochs` names data sets, and <data set>-<backbone> where one network takes another number. `networks`, unless empty,
     lists the <block>-<backbone> that are run, each with the `seeds`, `methods` and `beyond` that it takes if other than all.
+    `figures` may hold `ablation_epochs`, by data set: those of Figure 3's many networks, where not the profile's own.
     """
 
     name: str
@@ -80,6 +81,12 @@ class Profile:
         dataset = self.stand_in[record.choose("block", block, self.stand_in)]
         epochs = self.epochs_of(dataset, backbone, arm)
         return Spec(dataset, backbone, method, seed=seed, epochs=epochs, arm=arm, **more)
+
+    def ablation_spec(self, block: str, backbone: str, method: str = "isce", seed: int = 0, **options: float) -> Spec:
+        """A network of Figure 3, such as `s=1.5, m=0.02`: as `spec`, but of `ablation_epochs` where the profile has them."""
+        spec = self.spec(block, backbone, method, seed, options=options)
+        epochs = self.figures.get("ablation_epochs", {}).get(spec.dataset, spec.epochs)
+        return dataclasses.replace(spec, epochs=epochs)
 
     def levels(self, block: str, attack: str) -> tuple[float, ...]:
         eps = [max(self.eps[block])] if attack in parse(self.strongest) else self.eps[block]
@@ -149,6 +156,8 @@ def load(name: str) -> Profile:
             record.choose(f"key of {net} in {path.name}", key, ("seeds", "methods", "beyond"))
         methods.parse(less.get("methods", "all"))
         parse(less.get("beyond", ""))
+    for dataset in content["figures"].get("ablation_epochs", {}):
+        record.choose(f"data set of ablation_epochs in {path.name}", dataset, DATASETS)
     as_coded = content["as_coded"].get("attacks", "")
     for names in (content["beyond"], content["strongest"], as_coded, *content["adaptive"].values()):
         parse(names)

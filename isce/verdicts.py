@@ -251,7 +251,7 @@ def _ablation(profile: Profile, arm: str) -> Finding:
     found = []
     for block, backbone in (("mnist", "lenet5"), ("cifar10", "cnn8")):
         for attack in ("deepfool_50", "pgd_un_50"):
-            grid = [profile.spec(block, backbone, "isce", options={"s": a, "m": b}) for a in s for b in m]
+            grid = [profile.ablation_spec(block, backbone, s=a, m=b) for a in s for b in m]
             wanted = [Evaluation(spec, attack, (profile.eps[block][0],), n, split="validation") for spec in grid]
             records = [record.find(e.path) for e in wanted]
             right = [round(r["results"][0]["accuracy"] * r["n"] / 100) for r in records if r is not None]

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from isce import embedding
+from isce import embedding, losses
 from isce.methods import LinearHead
 from isce.models import Classifier
+from isce.train import Spec
 
 CORNERS = torch.tensor([[3.0, 0.0], [0.0, 3.0], [-3.0, -3.0]])
 LABELS = torch.arange(3).repeat_interleave(20)
@@ -66,6 +67,44 @@ def test_stretch_of_a_linear_map_is_its_singular_values_and_leaves_the_model_alo
     axes = embedding.stretch(model, torch.rand(5, 1, 1, 2))
     torch.testing.assert_close(axes, torch.tensor([[4.0, 0.5]]).expand(5, 2))
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
+
+
+def test_pull_of_a_known_loss() -> None:
+    x = torch.tensor([[3.0, 4.0], [-1.0, 0.0]], dtype=torch.float64)
+    down = embedding.downhill(lambda x: x[:, 0], x)
+    torch.testing.assert_close(down, torch.tensor([[-1.0, 0.0]]).double().expand(2, 2))
+    found = embedding.pull(lambda x: x[:, 0], lambda x: x.square().sum(1), x)
+    assert found["at"].tolist() == [25, 1]
+    assert found["rate"].tolist() == [-6, 2]  # towards smaller x: nearer to the origin, or away from it
+    assert found["radial"].tolist() == pytest.approx([0.6, 1])
+    assert not any(value.requires_grad for value in found.values())
+
+
+def test_pull_of_a_normalised_loss_is_never_along_the_sample() -> None:
+    x = torch.randn(30, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(30) % 3
+    found = embedding.pull(lambda x: losses.isce_loss(x, y), lambda x: x[:, 0], x)
+    assert found["radial"].max() < 1e-12
+    assert embedding.pull(lambda x: losses.softmax_cross_entropy(x, y), lambda x: x[:, 0], x)["radial"].max() > 0.1
+
+
+def test_sides() -> None:
+    turn = torch.linspace(0, 2 * math.pi, 41)[:-1]
+    ring = torch.stack([turn.cos(), turn.sin()], 1)
+    line = torch.tensor([[1.0, 0.0], [-1.0, 0.0]]).repeat(20, 1)
+    y = torch.zeros(40, dtype=torch.int64)
+    assert embedding.sides(line.abs(), y) == pytest.approx((1, 1))  # one side
+    assert embedding.sides(line, y) == pytest.approx((0, 1))  # both
+    assert embedding.sides(ring, y) == pytest.approx((0, 0.5), abs=1e-6)  # all
+    assert embedding.sides(torch.cat([line, line.abs()]), torch.cat([y, y + 1])) == pytest.approx((0.5, 1))
+
+
+def test_norms_in_training_start_at_the_factor_and_i_sce_keeps_it() -> None:
+    spec = Spec("digits", "lenet5", "isce", epochs=2)
+    once, larger = (embedding.norms_in_training(spec, torch.device("cpu"), a, progress=False) for a in (1.0, 10.0))
+    assert once.shape == (2,)
+    assert bool((larger > 5 * once).all())
+    assert not spec.folder.exists()
 
 
 def test_features_come_in_batches() -> None:

@@ -78,6 +78,46 @@ def test_label_regression_draws_the_four_panels_as_given() -> None:
     np.testing.assert_array_equal(figure.axes[2].collections[0].get_array(), panels[2]["loss"])
 
 
+def pulls(**more: object) -> dict[str, object]:
+    return {
+        "title": "t",
+        "xlabel": "x",
+        "at": [0.0, 1.0, 2.0, 3.0],
+        "rate": [1.0, 1.0, 1.0, -1.0],
+        "target": None,
+        **more,
+    }
+
+
+def test_label_regression_measured_counts_samples_and_their_ways() -> None:
+    figure = plots.label_regression_measured([pulls(), pulls(target=1.0, log10=True)])
+    assert titles(figure) == ["(a) t", "(b) t"]
+    first, second = figure.axes
+    assert [text.get_text()[:6] for text in first.get_legend().get_texts()] == ["→ 75 %", "← 25 %"]
+    assert sum(bar.get_height() for bar in first.patches) == pytest.approx(100)
+    np.testing.assert_array_equal(second.lines[0].get_xdata(), [1.0, 1.0])
+    assert second.xaxis.get_major_formatter()(2, 0) == "$10^{2}$"
+
+
+def test_descent_field_has_an_arrow_per_sample_in_its_class_s_colour() -> None:
+    points, descent = RNG.standard_normal((20, 2)), np.tile([0.0, 1.0], (20, 1))
+    figure = plots.descent_field([{"title": "t", "points": points, "descent": descent, "labels": LABELS}])
+    dots, arrows = figure.axes[0].collections
+    np.testing.assert_array_equal(dots.get_offsets(), points)
+    np.testing.assert_array_equal([arrows.U, arrows.V], descent.T)  # type: ignore[attr-defined]
+    assert len({tuple(color) for color in np.asarray(arrows.get_facecolor())}) == 10
+    assert figure.axes[0].get_aspect() == 1
+
+
+def test_norms_in_training_dash_the_other_start() -> None:
+    figure = plots.norms_in_training({"sce": {1.0: [1, 2], 10.0: [9, 5]}, "isce": {1.0: [1, 1], 10.0: [10, 10]}})
+    lines = figure.axes[0].lines
+    assert [line.get_linestyle() for line in lines] == ["-", "--", "-", "--"]
+    assert lines[2].get_color() == lines[3].get_color() == plots.METHOD_COLORS["isce"]
+    words = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert words == ["SCE", "I-SCE", "output layer × 10\nat the start"]
+
+
 @pytest.mark.parametrize("n", [1, 2, 4])
 def test_ablation_surface_names_its_best_setting(n: int) -> None:
     panels = surfaces(n)
@@ -94,6 +134,23 @@ def test_ablation_surface_names_its_best_setting(n: int) -> None:
     assert [b.label for b in buttons] == [panel["title"] for panel in panels]
     assert [list(b.args[0]["visible"]) for b in buttons] == np.eye(n, dtype=bool).tolist()
     assert [trace.visible for trace in turning.data] == list(buttons[0].args[0]["visible"])
+
+
+def test_ablation_spread_shows_the_grid_the_seeds_and_the_band_of_chance() -> None:
+    accuracy = np.full((4, 3), 50.0) + np.arange(3) - 1
+    panel = {"title": "t", "s": S, "m": M, "accuracy": accuracy, "again": [49.0, 52.0], "n": 100}
+    figure = plots.ablation_spread([panel, {**panel, "n": 10_000}])
+    assert titles(figure)[0] == "t\ngrid 49.0–51.0 %, seeds 49.0–52.0 %"
+    wide, narrow = figure.axes
+    points = [line for line in wide.lines if line.get_marker() == "o"]
+    np.testing.assert_array_equal([line.get_ydata() for line in points], accuracy.T)
+    (seeds,) = (line for line in wide.lines if line.get_marker() == "D")
+    np.testing.assert_array_equal(seeds.get_ydata(), [49.0, 52.0])
+    assert min(seeds.get_xdata()) > len(S) - 0.5  # beside the grid
+    ends = [ax.patches[0].get_y() + np.array([0, ax.patches[0].get_height()]) for ax in (wide, narrow)]  # type: ignore[attr-defined]
+    np.testing.assert_allclose(ends, [[40, 60], [49.02, 50.98]])  # 1.96 standard deviations of 5 and of 0.5 points
+    words = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert words[2:] == [f"m = {m:g}" for m in M]
 
 
 def test_condition_surface_draws_zero_where_z_changes_sign() -> None:
@@ -222,7 +279,9 @@ def test_matplotlib_is_left_as_it_was() -> None:
         (lambda: plots.inference_region([]), "1 to 99 panels, got 0"),
         (lambda: plots.inference_region([{**region(), "labels": [0, 1]}]), r"labels must have shape \(4\), got \(2,\)"),
         (lambda: plots.label_regression(*[{**p, "loss": [1.0]} for p in regression()]), r"loss must have shape \(50\)"),
+        (lambda: plots.label_regression_measured([pulls(rate=[1.0])]), r"rate must have shape \(4\), got \(1,\)"),
         (lambda: plots.ablation_surface(surfaces(5)), "1 to 4 panels"),
+        (lambda: plots.ablation_spread([{**surfaces(1)[0], "again": 50.0, "n": 9}]), r"again must have shape \(any\)"),
         (lambda: plots.condition_surface(S, M, np.zeros((3, 4))), r"z must have shape \(4, 3\), got \(3, 4\)"),
         (lambda: plots.embedding([{"method": "sce", "points": np.zeros((5, 2)), "labels": LABELS[:5]}]), r"\(any, 3\)"),
         (lambda: plots.accuracy_curve([0, 1], {"sce": [1, 2, 3]}, 5), r"counts of sce must have shape \(2\)"),

@@ -60,13 +60,32 @@ def test_the_paper_profile_uses_the_stated_budgets() -> None:
     assert profiles.load("digits").is_stand_in
 
 
+def test_the_ablation_may_have_its_own_epochs() -> None:
+    profile = profiles.load("digits")
+    plain = profile.ablation_spec("mnist", "lenet5", seed=1, s=1.5)
+    assert plain == profile.spec("mnist", "lenet5", "isce", 1, options={"s": 1.5})
+    assert profile.ablation_spec("mnist", "lenet5", "sce") == profile.spec("mnist", "lenet5", "sce")
+    own = dataclasses.replace(profile, figures=profile.figures | {"ablation_epochs": {"digits": 3}})
+    assert own.ablation_spec("cifar10", "cnn8", s=1.5).epochs == 3
+    assert own.spec("cifar10", "cnn8", "isce").epochs == 15  # no other training
+    other = dataclasses.replace(profile, figures=profile.figures | {"ablation_epochs": {"mnist": 3}})
+    assert other.ablation_spec("mnist", "lenet5", seed=1, s=1.5) == plain
+
+
 def test_bad_profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (record.config_dir() / "digits.yaml").read_text()
     with pytest.raises(ValueError, match="unknown profile 'digit'.*digits"):
         profiles.load("digit")
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "mine.yaml").write_text("title: mine\nseed: 1\n")
     monkeypatch.setenv("ISCE_HOME", str(tmp_path))
     with pytest.raises(ValueError, match=r"mine\.yaml must hold just the keys .*seed"):
+        profiles.load("mine")
+
+    (tmp_path / "config" / "mine.yaml").write_text(
+        text.replace("ablation_n: 100", "ablation_n: 100, ablation_epochs: {digit: 3}")
+    )
+    with pytest.raises(ValueError, match=r"unknown data set of ablation_epochs in mine\.yaml 'digit'"):
         profiles.load("mine")
 
 

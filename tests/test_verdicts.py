@@ -217,6 +217,8 @@ def test_c7(digits: Profile) -> None:
     panel("mnist", "lenet5", "pgd_un_50", varied)
     panel("cifar10", "cnn8", "deepfool_50", varied)
     assert verdict(digits, "C7") == verdicts.STANDS
+    shorter = dataclasses.replace(digits, figures=digits.figures | {"ablation_epochs": {"digits": 3}})
+    assert verdict(shorter, "C7") == verdicts.OPEN  # those networks are others
 
 
 @pytest.mark.parametrize(
