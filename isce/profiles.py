@@ -88,6 +88,12 @@ class Profile:
         epochs = self.figures.get("ablation_epochs", {}).get(spec.dataset, spec.epochs)
         return dataclasses.replace(spec, epochs=epochs)
 
+    def ablation(self, block: str, backbone: str, attack: str) -> list[Evaluation]:
+        """Figure 3's grid, row by row of s: each network attacked on validation images at the smaller radius."""
+        s, m, n = (self.figures[key] for key in ("ablation_s", "ablation_m", "ablation_n"))
+        specs = [self.ablation_spec(block, backbone, s=a, m=b) for a in s for b in m]
+        return [Evaluation(spec, attack, (self.eps[block][0],), n, split="validation") for spec in specs]
+
     def levels(self, block: str, attack: str) -> tuple[float, ...]:
         eps = [max(self.eps[block])] if attack in parse(self.strongest) else self.eps[block]
         return default_levels(attack, eps, self.simba_steps[block])

@@ -9,7 +9,7 @@ from isce import record, verdicts
 from isce.checks import failures, from_record
 from isce.data import DATASETS
 from isce.methods import get
-from isce.paper import COMPARISON
+from isce.paper import ABLATION, COMPARISON
 from isce.profiles import Profile, load
 from isce.tables import attacked, cells, layout, markdown, recorded, render, save, summary
 
@@ -28,9 +28,14 @@ def publish(name: str) -> list[str]:
                 folder = profile.spec(block, backbone, method, seed).folder
                 wanted += [*sorted(folder.glob("checks/*.json")), folder / "theory.json", folder / "curves.json"]
     wanted += [path for e in profile.arm_a() for path in (e.spec.folder / "result.json", e.path)]
+    weighty = {path for path in wanted if path.name == "result.json"}
+    for block, backbone in ABLATION:
+        grid = [e for attack in ("deepfool_50", "pgd_un_50") for e in profile.ablation(block, backbone, attack)]
+        wanted += [path for e in grid for path in (e.spec.folder / "result.json", e.path)]
     for dataset in dict.fromkeys(profile.stand_in.values()):  # Figure 4's measures of separation
         for path in sorted(record.runs_dir().glob(f"{dataset}-*-3d-seed*/separation.json")):
             wanted += [path, path.with_name("result.json")]
+            weighty.add(path.with_name("result.json"))
     copied = []
     for path in dict.fromkeys(wanted):
         content = record.read_json(path)
@@ -39,7 +44,7 @@ def publish(name: str) -> list[str]:
         target = record.results_dir() / path.relative_to(record.runs_dir())
         record.write_json(target, content)
         copied.append(str(target.relative_to(record.results_dir())))
-        if content["kind"] == "train" and content["spec"]["seed"] == profile.seeds[0]:
+        if path in weighty and content["spec"]["seed"] == profile.seeds[0]:
             with record.atomic(target.with_name("model.safetensors")) as part:
                 shutil.copyfile(path.with_name("model.safetensors"), part)
     with record.atomic(record.results_dir() / f"{name}.md") as part:

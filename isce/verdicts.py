@@ -15,7 +15,7 @@ from pandas.io.formats.style import Styler
 from scipy.stats import chi2_contingency
 
 from isce import paper, record, theory
-from isce.evaluate import Evaluation, label, parse
+from isce.evaluate import label, parse
 from isce.methods import METHODS
 from isce.profiles import Profile
 from isce.tables import LEVEL, outcomes, p_below, worst_outcomes
@@ -247,15 +247,12 @@ def _adversarial_training(profile: Profile, arm: str) -> Finding:
 
 def _ablation(profile: Profile, arm: str) -> Finding:
     """C7."""
-    s, m, n = (profile.figures[key] for key in ("ablation_s", "ablation_m", "ablation_n"))
-    found = []
-    for block, backbone in (("mnist", "lenet5"), ("cifar10", "cnn8")):
+    found, n = [], profile.figures["ablation_n"]
+    for block, backbone in paper.ABLATION:
         for attack in ("deepfool_50", "pgd_un_50"):
-            grid = [profile.ablation_spec(block, backbone, s=a, m=b) for a in s for b in m]
-            wanted = [Evaluation(spec, attack, (profile.eps[block][0],), n, split="validation") for spec in grid]
-            records = [record.find(e.path) for e in wanted]
+            records = [record.find(e.path) for e in profile.ablation(block, backbone, attack)]
             right = [round(r["results"][0]["accuracy"] * r["n"] / 100) for r in records if r is not None]
-            if len(right) == len(grid) > 1:
+            if len(right) == len(records) > 1:
                 table = np.array([right, [n - k for k in right]])
                 p = float(chi2_contingency(table).pvalue) if (table.sum(1) > 0).all() else 1.0
                 words = f"{block} {attack}: {100 * min(right) / n:.1f} to {100 * max(right) / n:.1f} %, p = {p:.2g}"
