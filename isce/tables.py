@@ -16,6 +16,7 @@ from isce.data import DATASETS
 from isce.evaluate import ATTACKS, Evaluation, load_or_evaluate, unpack
 from isce.evaluate import label as attack_label
 from isce.methods import get
+from isce.models import BACKBONES
 from isce.profiles import Profile
 
 NO_RECORD = "not run"
@@ -238,6 +239,13 @@ def caption(number: int, profile: Profile, long: pd.DataFrame) -> str:
         f"seed{'s' if counts[-1] > 1 else ''}; in brackets the Wilson 95 % interval over images"
         + ("; ± the standard deviation over seeds, the interval being that of their mean." if counts[-1] > 1 else ".")
     )
+    trained = []
+    for block, backbone in dict.fromkeys(zip(done["block"], done["backbone"], strict=True)):
+        dataset = profile.stand_in[block]
+        epochs = profile.spec(block, backbone, "sce").epochs
+        trained.append(f"{BACKBONES[backbone]} on {DATASETS[dataset].label} for {epochs} epochs")
+    if trained:
+        parts.append(f"Trained: {', '.join(dict.fromkeys(trained))}.")
     several = ", an image counting once over all seeds" if counts[-1] > 1 else ""
     if done["mark"].any():
         parts.append(

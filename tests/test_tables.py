@@ -106,6 +106,7 @@ def test_a_cell_is_its_record_s(digits: Profile) -> None:
     assert "digits for MNIST" in wide.columns[0][0]
     caption = tables.caption(7, digits, long)
     assert "n = 20" in caption
+    assert "Trained: LeNet-5 on digits for 15 epochs." in caption  # what has records
     assert "not the paper's data sets" in caption
     tables.styled(wide).to_html()
 
