@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from isce import methods
+from isce import methods, models
 from isce.data import DATASETS
 from isce.models import (
     BACKBONES,
@@ -203,3 +203,34 @@ def test_pooling_is_max_pool2d_ties_included(shape: tuple[int, ...]) -> None:
     z = torch.randperm(24, dtype=torch.float64).view(1, 2, 3, 4).requires_grad_()  # no ties: differentiable
     assert torch.autograd.gradcheck(pool, (z,))
     assert torch.autograd.gradgradcheck(lambda z: pool(z) ** 2, (z,))
+
+
+@pytest.mark.parametrize("backbone", ["cnn8", "resnet32"])
+def test_layout_and_half_precision_change_a_network_by_rounding_alone(backbone: str) -> None:
+    model = build_model("cifar10", backbone, "isce").eval()
+    x = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    plain = model(x).detach()
+    assert models.arrange(model) is model
+    weight = next(p for p in model.parameters() if p.dim() == 4 and p.shape[1] > 1 and p.shape[2] > 1)
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(model(x), plain, atol=1e-5, rtol=1e-4)
+    model.half_precision = True
+    z = model.features(x)
+    assert z.dtype == torch.float32
+    assert not torch.equal(model(x), plain)
+    torch.testing.assert_close(model(x), plain, atol=0.05, rtol=0)
+    leaf = x.clone().requires_grad_()  # adversarial training asks for it
+    (gradient,) = torch.autograd.grad(model(leaf)[:, 0].sum(), leaf)
+    assert gradient.dtype == torch.float32
+    assert bool(gradient.isfinite().all())
+
+
+def test_half_precision_is_for_convolutions_on_hardware_that_gains(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    for able in (True, False):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda able=able: able)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        assert models.pays_in_half("resnet32", "mnist", cpu) is able
+        assert models.pays_in_half("cnn8", "cifar10", cpu) is able
+        assert not models.pays_in_half("lenet5", "mnist", cpu)
+        assert not models.pays_in_half("cnn8", "digits", cpu)

@@ -209,6 +209,20 @@ def test_numbers_and_tensors_that_a_graph_may_refill_are_the_same_to_adversarial
     assert torch.equal(refilled, train.adversarial_images(digits_sce, x, y, 0.5, 3, 2**62 + 3))
 
 
+@pytest.mark.parametrize("half", [True, False])
+def test_the_backbone_trains_in_half_precision_where_that_pays(half: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "pays_in_half", lambda *_: half)
+    spec, seen = Spec("digits", "cnn8", "isce", epochs=1), set()
+    model = spec.build()
+    model.backbone.register_forward_hook(lambda _, inputs, out: seen.add((inputs[0].dtype, model.half_precision)))
+    history = train.fit(model, data.load("digits").train, spec, progress=False)
+    assert seen == {(torch.float32, half)}
+    assert not model.half_precision  # what is evaluated is float32
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert history["precision"].startswith("bfloat16 backbone" if half else "float32")
+    assert history["loss"][0] < 2.3
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("method", ["isce", "center", "lgm", "arcface", "mmc", "at"])
 def test_a_cuda_graph_trains_as_launch_by_launch(method: str, monkeypatch: pytest.MonkeyPatch, capsys) -> None:  # type: ignore[no-untyped-def]
