@@ -1,5 +1,6 @@
 """Training: learns, resumes exactly, survives damage, and its record says where it comes from."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -9,6 +10,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -221,6 +224,47 @@ def test_the_backbone_trains_in_half_precision_where_that_pays(half: bool, monke
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert history["precision"].startswith("bfloat16 backbone" if half else "float32")
     assert history["loss"][0] < 2.3
+
+
+def test_a_replayed_graph_gets_each_batch_and_leaves_the_statistics_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The flow of tensors around a CUDA graph; the graph here is the function itself, called again on the tensors it saw last."""
+    split, model = data.load("digits").train, Spec("digits", "cnn8", "at").build().train()
+    before = {name: tensor.clone() for name, tensor in model.named_buffers()}
+    recorded: list[tuple] = []
+
+    def gradients(x: torch.Tensor, y: torch.Tensor, eps: Any, key: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        z = model.features(data.to_float(x)).detach() * eps + key
+        recorded.append(((x, y, eps, key), (model.head.loss(z, y).mean().detach(), z)))
+        return recorded[-1][1]
+
+    class Graph:
+        def replay(self) -> None:
+            given, outputs = recorded[3]  # after three rehearsals
+            for old, new in zip(outputs, gradients(*given), strict=True):
+                old.copy_(new)
+
+    for name in ("Stream", "current_stream", "stream"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_: MagicMock())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", lambda _: contextlib.nullcontext())
+    replay = train.replayed(gradients, model, 8, split)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.named_buffers())
+    model.eval()
+    for first in (0, 8):
+        x, y = split.images[first : first + 8], split.labels[first : first + 8]
+        torch.testing.assert_close(replay(x, y, 0.5, 3), gradients(x, y, 0.5, 3))
+
+
+def test_without_a_graph_training_goes_on_and_says_so(monkeypatch: pytest.MonkeyPatch, capsys) -> None:  # type: ignore[no-untyped-def]
+    def refuse(*_: object) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+    monkeypatch.setattr(torch.cuda, "Stream", refuse)
+    model = Spec("digits", "lenet5", "sce").build()
+    assert train.replayed(refuse, model, 8, data.load("digits").train) is refuse  # type: ignore[arg-type]
+    assert capsys.readouterr().err == (
+        "isce: no CUDA graph (operation not permitted when stream is capturing): training launch by launch, slower\n"
+    )
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
