@@ -312,7 +312,32 @@ RULES: dict[str, Callable[[Profile, str], Finding]] = {
 }
 
 
-def _theory() -> dict[str, Finding]:
+def _on_models(profile: Profile) -> tuple[str, str]:
+    """What `notebooks/theory.ipynb` measured on the profile's networks, in words beside C11 and C12; empty without records."""
+    found = {
+        label: record.find(profile.spec("mnist", "lenet5", method).folder / "theory.json")
+        for label, method in (("I-SCE's", "isce"), ("SCE's", "sce"))
+    }
+    own = {label: done for label, done in found.items() if done is not None}
+    if not own:
+        return "", ""
+    holds = [
+        f"in {done['holds']['L_I > L']:.1f} % of {done['pairs']} with {label} weights" for label, done in own.items()
+    ]
+    risks = {label: done["risk"][-1] for label, done in own.items()}
+    lower = [
+        f"with {label} weights {r['rho']:.3f} to {r['rho_I']:.3f}, accuracy {r['accuracy, %']:.1f} %"
+        for label, r in risks.items()
+    ]
+    eps = next(iter(risks.values()))["eps"]
+    return (
+        f"; at the smallest perturbations of test images L_I > L {', '.join(holds)}",
+        f"; measured at radius {eps:g}, rho to rho_I: {'; '.join(lower)}",
+    )
+
+
+def _theory(profile: Profile) -> dict[str, Finding]:
+    on_pairs, on_risk = _on_models(profile)
     s, m = (t.double() for t in (torch.linspace(1, 2, 101), torch.linspace(0.001, 0.1, 100)))
     inside = bool((theory.z(s.unsqueeze(1), m) > 0).all())
     beyond = bool((theory.z(6.0, 10 * m) > 0).all())
@@ -332,13 +357,13 @@ def _theory() -> dict[str, Finding]:
         ),
         "C11": Finding(
             STANDS if longer == 100 and counter > 0 else PART if longer > 0 else FAILS,
-            f"unit logits: in {longer:.1f} % of {len(f)} random pairs; logits 10 falling to a tie at 5: L_I - L = {counter:+.4f}",
+            f"unit logits: in {longer:.1f} % of {len(f)} random pairs; logits 10 falling to a tie at 5: L_I - L = {counter:+.4f}{on_pairs}",
             test="closed form at random pairs",
         ),
         "C12": Finding(
             STANDS if bool(theory.loss_is_lower(torch.linspace(-1, 1, 201)).all()) else FAILS,
             "P_I > P iff (s - 1) f_i + m > 0: true at s = 1 for every f; but a constant added to the right class's logit moves "
-            "neither the decision nor the optimum on the sphere, so a lower loss is no better defence (see C1 to C6)",
+            f"neither the decision nor the optimum on the sphere, so a lower loss is no better defence (see C1 to C6){on_risk}",
             test="closed form",
         ),
     }
@@ -347,9 +372,10 @@ def _theory() -> dict[str, Finding]:
 def judge(profile: Profile) -> pd.DataFrame:
     """A row per claim and arm: claim, arm, the paper, rule, measured, n, test, verdict, evidence.
 
-    From records of `profile`. C10 to C12 are closed forms: one row each, of arm "-".
+    From records of `profile`. C10 to C12 are decided by closed forms: one row each, of arm "-"; what was measured on networks
+    stands beside.
     """
-    theory_of, rows = _theory(), []
+    theory_of, rows = _theory(profile), []
     for claim in paper.CLAIMS.values():
         for arm in ARMS if claim.id in RULES else "-":
             why = WHY_NOT.get((claim.id, arm))

@@ -146,6 +146,22 @@ def test_arm_c_takes_the_worst_of_all_attacks_and_needs_them_all(digits: Profile
     assert verdict(digits, "C3", "C") == verdicts.OPEN
 
 
+def test_what_was_measured_on_networks_stands_beside_the_closed_forms(digits: Profile) -> None:
+    risk = [
+        {"eps": 0.0, "rho": 1, "rho_I": 1, "accuracy, %": 99},
+        {"eps": 2.0, "rho": 2.4, "rho_I": 2.3, "accuracy, %": 12},
+    ]
+    content = {"schema": record.SCHEMA, "holds": {"L_I > L": 97.5}, "pairs": 40, "risk": risk}
+    record.write_json(digits.spec("mnist", "lenet5", "isce").folder / "theory.json", content)
+    measured = verdicts.judge(digits).query("arm == '-'").set_index("claim")["measured"]
+    assert measured["C11"].endswith(
+        "; at the smallest perturbations of test images L_I > L in 97.5 % of 40 with I-SCE's weights"
+    )
+    assert measured["C12"].endswith(
+        "; measured at radius 2, rho to rho_I: with I-SCE's weights 2.400 to 2.300, accuracy 12.0 %"
+    )
+
+
 def test_verdicts_are_coloured_in_both_tables(digits: Profile) -> None:
     judged = verdicts.judge(digits)
     for table in (judged, verdicts.side_by_side(judged)):
