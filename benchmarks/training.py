@@ -167,7 +167,9 @@ def arithmetic(device: torch.device, half: bool) -> float:
     return 2 * 2048**3 / clock(lambda: a @ a, device)
 
 
-def measure(dataset: str, backbone: str, device: torch.device, args: argparse.Namespace) -> list[dict]:
+def measure(
+    dataset: str, backbone: str, epochs: int | None, device: torch.device, args: argparse.Namespace
+) -> list[dict]:
     rows: list[dict] = []
 
     def show(what: str, who: str, rate: float, **more: object) -> float:
@@ -224,7 +226,7 @@ def measure(dataset: str, backbone: str, device: torch.device, args: argparse.Na
                 values=values,
             )
             show(what, "arithmetic", arithmetic(device, half) / (6 * products), operations_per_image=6 * products)
-    spec = train.Spec(dataset, backbone, "sce", epochs=args.epochs)
+    spec = train.Spec(dataset, backbone, "sce", epochs=epochs)
     if train.result(spec) is None and not (record.results_dir() / spec.run_id).is_dir():
         print(f"{dataset}/{backbone}: no SCE model of {spec.epochs} epochs in runs/ or results/, so no attacks")
         return rows
@@ -259,8 +261,10 @@ def measure(dataset: str, backbone: str, device: torch.device, args: argparse.Na
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Training and attacks in images/s, beside a plain loop and the floor.")
-    parser.add_argument("--nets", default="mnist/lenet5,cifar10/cnn8,mnist/resnet32,cifar10/resnet32")
-    parser.add_argument("--epochs", type=int, default=None, help="of the SCE model that is attacked")
+    nets = "mnist/lenet5,cifar10/cnn8,mnist/resnet32,cifar10/resnet32"
+    parser.add_argument(
+        "--nets", default=nets, help="data set/backbone, or with /epochs of the SCE model that is attacked"
+    )
     parser.add_argument("--attacks", default="pgd_un_50,deepfool_50,simba,apgd_dlr,fab,autoattack")
     parser.add_argument("--eps", type=float, default=0.5, help="l2 radius of the attacks")
     parser.add_argument("--n", type=int, default=256, help="test images attacked")
@@ -274,8 +278,8 @@ def main() -> None:
     device, start, rows = record.pick_device(args.device), time.perf_counter(), []
     path = record.results_dir() / "benchmarks" / f"training-{device.type}.json"
     for net in args.nets.split(","):
-        dataset, backbone = net.split("/")
-        rows += measure(dataset, backbone, device, args)
+        dataset, backbone, *epochs = net.split("/")
+        rows += measure(dataset, backbone, int(epochs[0]) if epochs else None, device, args)
         source = record.provenance(device, "", time.perf_counter() - start, len(rows))
         record.write_json(path, {"schema": record.SCHEMA, "settings": vars(args), "rows": rows, "provenance": source})
     print(path)

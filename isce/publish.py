@@ -62,9 +62,9 @@ def with_records(profile: Profile) -> list[int]:
 HEADLINE = (
     "clean",
     "pgd_un_50",
-    "apgd_dlr",
     "deepfool_50",
     "deepfool_50@raw",
+    "autoattack",
 )  # the README's columns, at level 2
 
 
