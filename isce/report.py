@@ -44,7 +44,12 @@ def in_short(judged: pd.DataFrame) -> Styler:
     words = sorted(table.index, key=list(verdicts.COLORS).index)
     style = table.loc[words, list(dict.fromkeys(arm))].rename_axis(index=None).style
     style.map_index(lambda word: f"background: {verdicts.COLORS[word]}; font-weight: bold; text-align: left", axis=0)
-    return style.set_table_styles([{"selector": "td, th", "props": "text-align: left"}])
+    style.format_index(lambda name: verdicts.HEADS.get(str(name), str(name)), axis=1)
+    lines: list[Any] = [
+        {"selector": "", "props": "width: auto"},  # of the page, and its lines break
+        {"selector": "td, th", "props": "text-align: left; white-space: normal; min-width: 6em"},
+    ]
+    return style.set_table_styles(lines)
 
 
 def settings(profile: Profile) -> pd.DataFrame:

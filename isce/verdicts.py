@@ -23,6 +23,7 @@ from isce.tables import LEVEL, outcomes, p_below, worst_outcomes
 STANDS, PART, FAILS, OPEN = "stands", "stands in part", "fails", "cannot be tested"
 COLORS = {STANDS: "#d7efdc", FAILS: "#f6d5d2", PART: "#fbecc8", OPEN: "#eeeeee"}
 ARMS = {"A": "A, as coded", "B": "B, as written", "C": "C, properly attacked"}
+HEADS = ARMS | {"-": "no arm: theory"}
 MCNEMAR = f"exact McNemar on the same images, p < {LEVEL}"
 NO_RECORD = "no record in this profile"
 WHY_NOT = {
@@ -408,7 +409,7 @@ def side_by_side(judged: pd.DataFrame) -> pd.DataFrame:
         .fillna("")
     )
     wide = wide.loc[list(dict.fromkeys(zip(judged["claim"], judged["the paper"], strict=True)))]
-    return wide.rename(columns=ARMS | {"-": "no arm: theory"}).reset_index().rename_axis(columns=None)
+    return wide.rename(columns=HEADS).reset_index().rename_axis(columns=None)
 
 
 def styled(ledger: pd.DataFrame) -> Styler:
