@@ -24,9 +24,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
-    names, values = zip(*(option.split("=") for option in args.options), strict=True)
+    try:
+        names, texts = zip(*(option.split("=") for option in args.options), strict=True)
+        values = [[float(value) for value in text.split(",")] for text in texts]
+    except ValueError:
+        parser.error(f"options look like m=0.1,0.2 s=30, got {' '.join(args.options)}")
     start, rows = time.perf_counter(), []
-    for chosen in itertools.product(*(map(float, v.split(",")) for v in values)):
+    for chosen in itertools.product(*values):
         options = dict(zip(names, chosen, strict=True))
         spec = train.Spec(args.dataset, args.backbone, args.method, args.seed, args.epochs, options=options)
         train.load_or_train(spec, args.device)
