@@ -26,10 +26,14 @@ def papermill(notebook):
     )
 
 
+def attacked(wildcards):
+    """The methods of an attack job."""
+    return profile.only(profile.attack_jobs[int(wildcards.job)], wildcards.block, wildcards.backbone)
+
+
 def trained(wildcards):
     """The training jobs that hold an attack job's methods."""
-    attacked = profile.only(profile.attack_jobs[int(wildcards.job)], wildcards.block, wildcards.backbone)
-    needed = {methods.get(m).trained_as or m for m in methods.parse(attacked)}
+    needed = {methods.get(m).trained_as or m for m in methods.parse(attacked(wildcards))}
     jobs = [j for j, group in enumerate(profile.train_jobs) if needed & set(methods.parse(group))]
     dataset = profile.stand_in[wildcards.block]
     return expand(rules.train.output[0], dataset=dataset, backbone=wildcards.backbone, job=jobs, seed=wildcards.seed)
@@ -100,7 +104,7 @@ rule attack:
     params:
         given=lambda w: json.dumps(dict(
             dataset=profile.stand_in[w.block], backbone=w.backbone,
-            method=profile.only(profile.attack_jobs[int(w.job)], w.block, w.backbone), attacks=",".join(profile.common_attacks(w.block, w.backbone)),
+            method=attacked(w), attacks=",".join(profile.common_attacks(w.block, w.backbone)),
             strongest=profile.strongest, adaptive=profile.adaptive,
             eps=profile.eps[w.block], simba_steps=profile.simba_steps[w.block], simba_queries=profile.simba_queries[w.block],
             n=profile.n, seed=int(w.seed), epochs=profile.epochs_of(profile.stand_in[w.block], w.backbone) or 0, device=device)),

@@ -163,8 +163,9 @@ TABLES: Mapping[int, Table] = {
 }
 
 
-# Figure 3's networks: the paper does not name them; ours are the shallow ones. (data set, backbone)
+# Figure 3's networks (data set, backbone): the paper does not name them; ours are the shallow ones. Its attacks: stated.
 ABLATION = (("mnist", "lenet5"), ("cifar10", "cnn8"))
+ABLATION_ATTACKS = ("deepfool_50", "pgd_un_50")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from isce import record, verdicts
 from isce.checks import failures, from_record
 from isce.data import DATASETS
 from isce.methods import get
-from isce.paper import ABLATION, COMPARISON
+from isce.paper import ABLATION, ABLATION_ATTACKS, COMPARISON
 from isce.profiles import Profile, load
 from isce.tables import attacked, cells, layout, markdown, recorded, render, save, summary
 
@@ -30,7 +30,7 @@ def publish(name: str) -> list[str]:
     wanted += [path for e in profile.arm_a() for path in (e.spec.folder / "result.json", e.path)]
     weighty = {path for path in wanted if path.name == "result.json"}
     for block, backbone in ABLATION:
-        grid = [e for attack in ("deepfool_50", "pgd_un_50") for e in profile.ablation(block, backbone, attack)]
+        grid = [e for attack in ABLATION_ATTACKS for e in profile.ablation(block, backbone, attack)]
         wanted += [path for e in grid for path in (e.spec.folder / "result.json", e.path)]
     for dataset in dict.fromkeys(profile.stand_in.values()):  # Figure 4's measures of separation
         for path in sorted(record.runs_dir().glob(f"{dataset}-*-3d-seed*/separation.json")):

@@ -261,8 +261,7 @@ def fit(
 
     def gradients(x: Tensor, y: Tensor, eps: Number = 0.0, key: int | Tensor = 0) -> tuple[Tensor, Tensor]:
         """The mean loss and the features of a batch, uint8 (N, C, H, W); its gradients replace the parameters' own."""
-        for p in model.parameters():
-            p.grad = None
+        model.zero_grad()
         x = data.to_float(x)
         if method.adversarial:
             x = adversarial_images(model, x, y, eps, int(spec.options["steps"]), key)
@@ -309,8 +308,11 @@ def replayed(gradients: Gradients, model: nn.Module, batch_size: int, train: dat
     """`gradients` as a CUDA graph: its hundreds of launches are recorded once and replayed as one.
 
     ResNet-32 at batch 128 is bound by launches, not by arithmetic. Inputs are copied into the graph's own tensors, its
-    gradients stay where the optimiser finds them. Where a graph cannot be recorded, one line says so, and the launches stay.
+    gradients stay where the optimiser finds them. Where a graph cannot be recorded, one line says so, and the launches stay;
+    so they do for a model with forward hooks, which a replay would not call.
     """
+    if any(module._forward_hooks for module in model.modules()):
+        return gradients
     device = train.images.device
     given = [train.images[:batch_size].clone(), train.labels[:batch_size].clone()]
     given += [torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device)]

@@ -250,7 +250,7 @@ def _ablation(profile: Profile, arm: str) -> Finding:
     """C7."""
     found, n = [], profile.figures["ablation_n"]
     for block, backbone in paper.ABLATION:
-        for attack in ("deepfool_50", "pgd_un_50"):
+        for attack in paper.ABLATION_ATTACKS:
             records = [record.find(e.path) for e in profile.ablation(block, backbone, attack)]
             right = [round(r["results"][0]["accuracy"] * r["n"] / 100) for r in records if r is not None]
             if len(right) == len(records) > 1:

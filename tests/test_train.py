@@ -255,6 +255,15 @@ def test_a_replayed_graph_gets_each_batch_and_leaves_the_statistics_alone(monkey
         torch.testing.assert_close(replay(x, y, 0.5, 3), gradients(x, y, 0.5, 3))
 
 
+def test_a_model_with_hooks_is_not_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph would call them while it is recorded and never again (Figure 2 takes the logits' norms by one)."""
+    monkeypatch.setattr(torch.cuda, "Stream", lambda *_: pytest.fail("a graph was begun"))
+    model, gradients = Spec("digits", "lenet5", "sce").build(), MagicMock()
+    model.head.linear.register_forward_hook(lambda *_: None)
+    assert train.replayed(gradients, model, 8, data.load("digits").train) is gradients
+    gradients.assert_not_called()
+
+
 def test_without_a_graph_training_goes_on_and_says_so(monkeypatch: pytest.MonkeyPatch, capsys) -> None:  # type: ignore[no-untyped-def]
     def refuse(*_: object) -> None:
         raise RuntimeError("operation not permitted when stream is capturing\nand more")
