@@ -295,7 +295,8 @@ class Evaluation:
 def load_or_evaluate(evaluation: Evaluation, device: str = "auto", progress: bool = True) -> dict[str, Any]:
     """The record of an evaluation, read from its file, or made there first (its model trained if need be).
 
-    A record whose model has been trained anew since is made again. Schema: README.md, "Records".
+    A record whose model has been trained anew since is made again. One of the same attack on fewer images is gone on with:
+    what happens to an image depends on no other (but for arm A's batch norm). Schema: README.md, "Records".
     """
     done = _valid(evaluation)
     if done is not None:
@@ -312,16 +313,19 @@ def load_or_evaluate(evaluation: Evaluation, device: str = "auto", progress: boo
             if progress:
                 record.log(f"isce: {evaluation.attack} on {spec.run_id}")
             split = data.subset(getattr(data.load(spec.dataset), evaluation.split), evaluation.n).to(place)
+            earlier, rows = _begun(evaluation)
+            first = earlier.get("n", 0)
             started = time.perf_counter()
             frame = evaluate(
                 model,
-                split,
+                split.take(torch.arange(first, len(split), device=place)),
                 {evaluation.attack: evaluation.levels},
                 queries=evaluation.queries,
                 seed=evaluation.seed,
                 surrogate=surrogate,
             )
             seconds = time.perf_counter() - started
+            frame = pd.concat([*rows, frame.assign(image=frame["image"] + first)], ignore_index=True)
             with record.atomic(evaluation.path.with_suffix(".parquet")) as part:
                 frame.to_parquet(part, index=False)
             done = summarize(frame, evaluation.queries) | {
@@ -330,8 +334,11 @@ def load_or_evaluate(evaluation: Evaluation, device: str = "auto", progress: boo
                 "run_id": evaluation.path.stem,
                 "evaluation": evaluation.payload(),
                 "weights_sha256": _weights(spec),
-                "provenance": record.provenance(place, DATASETS[spec.dataset].sha256, seconds, len(split)),
+                "provenance": record.provenance(place, DATASETS[spec.dataset].sha256, seconds, len(split) - first),
             }
+            if earlier:
+                begun = {"n": earlier["n"], "run_id": earlier["run_id"], "provenance": earlier["provenance"]}
+                done["earlier"] = [*earlier.get("earlier", []), begun]
             if evaluation.attack == "clean":
                 done["outputs"] = output_means(model, split)
             record.write_json(evaluation.path, done)
@@ -353,6 +360,34 @@ def output_means(model: nn.Module, split: Split) -> dict[str, float]:
 def load_rows(evaluation: Evaluation) -> pd.DataFrame:
     """The rows per image of an evaluation that has been made here (columns: see `evaluate`)."""
     return pd.read_parquet(evaluation.path.with_suffix(".parquet"))
+
+
+def find(evaluation: Evaluation) -> dict[str, Any] | None:
+    """The record of an evaluation in runs/ or results/; where there is none, that of the same attack on the most of its
+    images (`n` says how many); None where no image was attacked."""
+    if done := record.find(evaluation.path):
+        return done
+    fewer = of_fewer(evaluation, record.runs_dir()) + of_fewer(evaluation, record.results_dir())
+    return max(fewer, key=lambda done: done["n"], default=None)
+
+
+def of_fewer(evaluation: Evaluation, root: Path) -> list[dict[str, Any]]:
+    """The records under `root` of the same attack on the same model with fewer images: the first of the same (`data.subset`)."""
+    folder, stem = root / evaluation.path.parent.relative_to(record.runs_dir()), evaluation.path.stem
+    read = [record.read_json(path) for path in sorted(folder.glob(f"{stem.rpartition('-')[0]}-*.json"))]
+    sizes, wanted = {"n": evaluation.n}, record.run_id(evaluation.payload())
+    same = [done for done in read if done and record.run_id(done.get("evaluation", {}) | sizes) == wanted]
+    return [done for done in same if done["n"] < (evaluation.n or 0)]
+
+
+def _begun(evaluation: Evaluation) -> tuple[dict[str, Any], list[pd.DataFrame]]:
+    """The record of fewer images that this evaluation can go on with, and its rows; none of either where there is none."""
+    known = of_fewer(evaluation, record.runs_dir()) if evaluation.spec.arm == "B" else []
+    for done in sorted(known, key=lambda done: -done["n"]):
+        rows = evaluation.path.with_name(f"{done['run_id']}.parquet")
+        if rows.is_file() and done["weights_sha256"] == _weights(evaluation.spec):
+            return done, [pd.read_parquet(rows)]
+    return {}, []
 
 
 def _weights(spec: Spec) -> str | None:

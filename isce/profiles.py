@@ -18,7 +18,7 @@ class Profile:
     """The keys of config/<name>.yaml, commented there. Blocks are the paper's data sets, mnist and cifar10.
 
     `epochs` names data sets, and <data set>-<backbone> where one network takes another number. `networks`, unless empty,
-    lists the <block>-<backbone> that are run, each with the `seeds`, `methods` and `beyond` that it takes if other than all.
+    lists the <block>-<backbone> that are run, each with the `seeds`, `methods`, `beyond` and `n` that it takes if other than all.
     `figures` may hold `ablation_epochs`, by data set: those of Figure 3's many networks, where not the profile's own.
     """
 
@@ -60,6 +60,11 @@ class Profile:
 
     def seeds_of(self, block: str, backbone: str) -> list[int]:
         found: list[int] = self.networks.get(f"{block}-{backbone}", {}).get("seeds", self.seeds)
+        return found
+
+    def n_of(self, block: str, backbone: str) -> int:
+        """How many test images are attacked."""
+        found: int = self.networks.get(f"{block}-{backbone}", {}).get("n", self.n)
         return found
 
     def only(self, names: str, block: str, backbone: str) -> str:
@@ -104,7 +109,7 @@ class Profile:
         """Clean accuracy is that of all test images; attacks take the profile's n."""
         spec = self.spec(block, backbone, method, seed, arm)
         n = DATASETS[spec.dataset].sizes[2]
-        n = n if attack == "clean" else min(self.n, n)
+        n = n if attack == "clean" else min(self.n_of(block, backbone), n)
         return Evaluation(spec, attack, self.levels(block, attack), n, self.simba_queries[block])
 
     def common_attacks(self, block: str, backbone: str) -> list[str]:
@@ -159,7 +164,7 @@ def load(name: str) -> Profile:
     for net, less in content["networks"].items():
         record.choose(f"network in {path.name}", net, sorted(nets))
         for key in less:
-            record.choose(f"key of {net} in {path.name}", key, ("seeds", "methods", "beyond"))
+            record.choose(f"key of {net} in {path.name}", key, ("seeds", "methods", "beyond", "n"))
         methods.parse(less.get("methods", "all"))
         parse(less.get("beyond", ""))
     for dataset in content["figures"].get("ablation_epochs", {}):

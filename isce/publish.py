@@ -8,6 +8,7 @@ import pandas as pd
 from isce import record, verdicts
 from isce.checks import failures, from_record
 from isce.data import DATASETS
+from isce.evaluate import Evaluation, find, of_fewer
 from isce.methods import get
 from isce.paper import ABLATION, ABLATION_ATTACKS, COMPARISON
 from isce.profiles import Profile, load
@@ -17,14 +18,15 @@ from isce.tables import attacked, cells, layout, markdown, recorded, render, sav
 def publish(name: str) -> list[str]:
     """Copy a profile's records from runs/ to results/ (small JSON, no images) and the first seed's float16 weights beside
     them, so that `load_or_train` need not train; write its tables as results/<profile>.md, and to print as
-    results/<profile>/table<N>.tex and .html. Returns the records' paths under results/."""
+    results/<profile>/table<N>.tex and .html. A record there of fewer images than its successor's goes. Returns the records'
+    paths under results/."""
     profile, wanted = load(name), []
     for block, backbone in profile.nets:
         for method in profile.methods:
             for seed in profile.seeds:
                 wanted.append(profile.spec(block, backbone, method, seed).trained().folder / "result.json")
                 attacks = profile.attacks(block, backbone, method)
-                wanted += [profile.evaluation(block, backbone, method, attack, seed).path for attack in attacks]
+                wanted += [latest(profile.evaluation(block, backbone, method, attack, seed)) for attack in attacks]
                 folder = profile.spec(block, backbone, method, seed).folder
                 wanted += [*sorted(folder.glob("checks/*.json")), folder / "theory.json", folder / "curves.json"]
     wanted += [path for e in profile.arm_a() for path in (e.spec.folder / "result.json", e.path)]
@@ -52,6 +54,16 @@ def publish(name: str) -> list[str]:
     for number in with_records(profile):
         save(number, profile, record.results_dir() / name, ["latex", "html"])
     return copied
+
+
+def latest(evaluation: Evaluation) -> Path:
+    """Where runs/ holds the record of an evaluation, or that of the most of its images; what it supersedes in results/ goes."""
+    done = find(evaluation) or {}
+    for fewer in of_fewer(evaluation, record.results_dir()):
+        if fewer["n"] < done["n"]:
+            committed = record.results_dir() / evaluation.path.relative_to(record.runs_dir())
+            committed.with_name(f"{fewer['run_id']}.json").unlink()
+    return evaluation.path.with_name(f"{done.get('run_id', evaluation.path.stem)}.json")
 
 
 def with_records(profile: Profile) -> list[int]:

@@ -13,7 +13,7 @@ from pandas.io.formats.style import Styler
 
 from isce import paper, record
 from isce.data import DATASETS
-from isce.evaluate import ATTACKS, Evaluation, load_or_evaluate, unpack
+from isce.evaluate import ATTACKS, Evaluation, find, load_or_evaluate, unpack
 from isce.evaluate import label as attack_label
 from isce.methods import get
 from isce.models import BACKBONES
@@ -38,17 +38,27 @@ def spread(values: Sequence[float], n: int) -> dict[str, Any]:
 
 
 def measure(evaluations: Sequence[Evaluation], level: int = 0) -> dict[str, Any] | None:
-    """One cell: the `spread` of an attack's accuracy over the seeds that have a record, or None where none has."""
-    found = [record.find(e.path) for e in evaluations]
+    """One cell: the `spread` of an attack's accuracy over the seeds that have a record, or None where none has.
+
+    n: the fewest images that one of the seeds has; of: those that were asked for.
+    """
+    found = [find(e) for e in evaluations]
     records = [r for r in found if r is not None]
     if not records:
         return None
     results = [r["results"][level] for r in records]
-    return spread([r["accuracy"] for r in results], records[0]["n"]) | {
+    return spread([r["accuracy"] for r in results], min(r["n"] for r in records)) | {
+        "of": evaluations[0].n,
         "level": results[0]["level"],
         "median": (records[0].get("minimal") or {}).get("median"),
         "commit": records[0]["provenance"]["commit"][:10],
     }
+
+
+def nested(found: Sequence[dict[int, np.ndarray]]) -> list[dict[int, np.ndarray]]:
+    """Outcomes by seed -> the same on the images that all of them have: every n is the first n of one permutation."""
+    n = min((len(right) for seeds in found for right in seeds.values()), default=0)
+    return [{seed: right[:n] for seed, right in seeds.items()} for seeds in found]
 
 
 def p_below(ours: dict[int, np.ndarray], theirs: dict[int, np.ndarray]) -> float:
@@ -57,6 +67,7 @@ def p_below(ours: dict[int, np.ndarray], theirs: dict[int, np.ndarray]) -> float
     The exact McNemar test. With several seeds an image still counts once, for the method that is right on it in more of
     the shared seeds: an image's outcomes under several seeds are not independent, and pooled they would feign certainty.
     """
+    ours, theirs = nested([ours, theirs])
     lead = sum((ours[seed].astype(int) - theirs[seed] for seed in set(ours) & set(theirs)), np.zeros(1, int))
     return record.mcnemar(lead > 0, lead < 0) if (lead > 0).sum() > (lead < 0).sum() else 1.0
 
@@ -76,6 +87,7 @@ def best(found: dict[str, dict[int, np.ndarray]]) -> dict[str, str]:
     """
     if not all(found.values()):
         return {}
+    found = dict(zip(found, nested(list(found.values())), strict=True))
     means = {method: np.mean([right.mean() for right in seeds.values()]) for method, seeds in found.items()}
     top = max(means, key=lambda method: means[method])
     tied = not_rejected({method: p_below(found[top], seeds) for method, seeds in found.items() if method != top})
@@ -129,9 +141,7 @@ def outcomes(
     profile: Profile, block: str, backbone: str, method: str, attack: str, at: int, arm: str = "B"
 ) -> dict[int, np.ndarray]:
     """Which images stayed right, (n,) booleans for each seed that has a record."""
-    found = {
-        seed: record.find(profile.evaluation(block, backbone, method, attack, seed, arm).path) for seed in profile.seeds
-    }
+    found = {seed: find(profile.evaluation(block, backbone, method, attack, seed, arm)) for seed in profile.seeds}
     return {seed: unpack(r["results"][at]["correct"], r["n"]) for seed, r in found.items() if r is not None}
 
 
@@ -149,7 +159,7 @@ def worst_outcomes(
         levels = profile.levels(block, attack)
         if ATTACKS[what].kind != "queries" and not what.startswith(("clean", "as_coded")) and level in levels:
             per_attack.append(outcomes(profile, block, backbone, method, attack, levels.index(level)))
-    per_attack = [found for found in per_attack if found or complete]
+    per_attack = nested([found for found in per_attack if found or complete])
     seeds = sorted(set.intersection(*map(set, per_attack))) if per_attack else []
     return {seed: np.logical_and.reduce([found[seed] for found in per_attack]) for seed in seeds}
 
@@ -172,7 +182,10 @@ def attacked(profile: Profile, block: str, backbone: str, methods: Sequence[str]
         for at, level in enumerate(profile.eps[block]):
             right = list(worst_outcomes(profile, block, backbone, method, level, complete=False).values())
             cell = {"level": level, "accuracy": math.nan, "asked": True}
-            cell |= spread([100 * float(r.mean()) for r in right], len(right[0])) if right else {}
+            if right:
+                cell |= spread([100 * float(r.mean()) for r in right], len(right[0])) | {
+                    "of": profile.n_of(block, backbone)
+                }
             rows.append({**where, "attack": "worst", "column": f"worst:{at}", **cell})
     return pd.DataFrame(rows)
 
@@ -184,7 +197,8 @@ def recorded(long: pd.DataFrame) -> pd.DataFrame:
 
 def text(cell: Any) -> str:
     """A cell in Markdown: `43.5 [40.5, 46.6]`, or `43.5 ± 1.2 [40.5, 46.6]` over several seeds; `**43.5**` if it is the best,
-    `43.5†` if it is tied with it; ` (paper: 28.26)` or ` (n.r.)` behind. NO_RECORD for none; nothing where none is asked for.
+    `43.5†` if it is tied with it; ` (n = 1000)` behind where it is of fewer images than the profile wants, ` (paper: 28.26)`
+    or ` (n.r.)`. NO_RECORD for none; nothing where none is asked for.
     """
     if not cell.get("asked", True):
         return ""
@@ -193,7 +207,8 @@ def text(cell: Any) -> str:
         return NO_RECORD + beside
     number = f"{cell['accuracy']:.1f}" + (f" ± {cell['std']:.1f}" if cell["seeds"] > 1 else "")
     number = {"best": f"**{number}**", "tied": f"{number}†"}.get(cell.get("mark", ""), number)
-    return f"{number} [{cell['low']:.1f}, {cell['high']:.1f}]{beside}"
+    fewer = f" (n = {cell['n']:.0f})" if cell["n"] < cell["of"] else ""
+    return f"{number} [{cell['low']:.1f}, {cell['high']:.1f}]{fewer}{beside}"
 
 
 def layout(profile: Profile, long: pd.DataFrame, show: Callable[[Any], str] = text) -> pd.DataFrame:

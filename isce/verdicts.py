@@ -18,7 +18,7 @@ from isce import paper, record, theory
 from isce.evaluate import label, parse
 from isce.methods import METHODS
 from isce.profiles import Profile
-from isce.tables import LEVEL, outcomes, p_below, worst_outcomes
+from isce.tables import LEVEL, nested, outcomes, p_below, worst_outcomes
 
 STANDS, PART, FAILS, OPEN = "stands", "stands in part", "fails", "cannot be tested"
 COLORS = {STANDS: "#d7efdc", FAILS: "#f6d5d2", PART: "#fbecc8", OPEN: "#eeeeee"}
@@ -118,9 +118,9 @@ def duels(found: Sequence[Case], rivals: Sequence[str], one: str = "isce") -> li
     """`one` against each rival in each case, on the seeds that both have; pairs without a record are left out."""
     fought = []
     for case in found:
-        ours = case.outcomes(one)
-        for rival in rivals if ours else []:
-            theirs = case.outcomes(rival)
+        own = case.outcomes(one)
+        for rival in rivals if own else []:
+            ours, theirs = nested([own, case.outcomes(rival)])
             if seeds := sorted(set(ours) & set(theirs)):
                 a, b = (np.concatenate([bits[seed] for seed in seeds]) for bits in (ours, theirs))
                 winner = int(p_below(ours, theirs) < LEVEL) - int(p_below(theirs, ours) < LEVEL)
@@ -214,7 +214,8 @@ def _shallow(profile: Profile, arm: str) -> Finding:
     mmc_clean = duels(cases(profile, arm, [7], "clean"), ["sce"], "mmc")
     near, first = [], []
     for case in cases(profile, arm, [7], "deepfool"):
-        accuracy = {m: 100 * float(np.mean(list(bits.values()))) for m in METHODS if (bits := case.outcomes(m))}
+        found_of = zip(METHODS, nested([case.outcomes(m) for m in METHODS]), strict=True)
+        accuracy = {m: 100 * float(np.mean(list(bits.values()))) for m, bits in found_of if bits}
         if len(accuracy) == len(METHODS):  # else nobody knows the best
             best = max(value for method, value in accuracy.items() if method != "isce")
             near.append(accuracy["isce"] - best)

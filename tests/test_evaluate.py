@@ -146,6 +146,47 @@ def test_record(digits_isce: Classifier) -> None:
     assert wanted.path.stat().st_mtime_ns == before  # read, not made again
 
 
+@pytest.mark.parametrize(
+    ("attack", "levels"), [("deepfool_50@raw", (0.5, 1.0)), ("pgd_tar_10", (0.5,)), ("simba", (0.2,))]
+)
+def test_more_images_go_on_where_fewer_ended(
+    attack: str, levels: tuple[float, ...], digits_isce: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, asked = evaluate.evaluate, []
+    monkeypatch.setattr(evaluate, "evaluate", lambda *a, **k: (asked.append(len(a[1])), made(*a, **k))[1])  # type: ignore[func-returns-value]
+    for n in (20, 33, 47):
+        done = load_or_evaluate(Evaluation(SPEC, attack, levels, n, queries=60), "cpu", progress=False)
+    assert asked == [20, 13, 14]
+    assert [part["n"] for part in done["earlier"]] == [20, 33]
+    wanted = Evaluation(SPEC, attack, levels, 47, queries=60)
+    rows = evaluate.load_rows(wanted)
+    wanted.path.unlink()
+    for part in done["earlier"]:
+        wanted.path.with_name(f"{part['run_id']}.json").unlink()
+    whole = load_or_evaluate(wanted, "cpu", progress=False)
+    assert asked[-1] == 47
+    assert "earlier" not in whole
+    assert whole["results"] == done["results"]
+    order = ["level", "image"]
+    pd.testing.assert_frame_equal(
+        rows.sort_values(order, ignore_index=True),
+        evaluate.load_rows(wanted).sort_values(order, ignore_index=True),
+        atol=1e-4,
+    )
+
+
+def test_fewer_images_of_another_model_or_budget_are_not_gone_on_with(digits_isce: Classifier) -> None:
+    few = load_or_evaluate(Evaluation(SPEC, "simba", (0.3,), 12, queries=30), "cpu", progress=False)
+    wanted = Evaluation(SPEC, "simba", (0.3,), 20, queries=30)
+    assert evaluate.find(wanted) == few  # to be shown, with its own n
+    for other in ({"queries": 40}, {"levels": (0.4,)}, {"seed": 1}, {"n": 11}, {"split": "validation"}):
+        assert evaluate.find(dataclasses.replace(wanted, **other)) is None  # type: ignore[arg-type]
+    path = wanted.path.with_name(f"{few['run_id']}.json")
+    path.write_text(json.dumps(few | {"weights_sha256": "of another training"}))
+    assert "earlier" not in load_or_evaluate(wanted, "cpu", progress=False)
+    assert (evaluate.find(wanted) or {})["n"] == 20
+
+
 def test_a_damaged_record_is_made_again(digits_isce: Classifier) -> None:
     wanted = Evaluation(SPEC, "fgsm", (0.5,), N)
     first = load_or_evaluate(wanted, "cpu", progress=False)

@@ -354,6 +354,40 @@ def test_worst_case_is_the_intersection(digits: Profile, tmp_path: Path, monkeyp
     assert worst[0].tolist() == [False] * 5 + [True] * 5 + [False] * 10  # SimBA's level is a step: it does not count
 
 
+def test_records_of_fewer_images_are_shown_with_their_n(
+    digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path))
+    load_or_evaluate(
+        dataclasses.replace(digits.evaluation("mnist", "lenet5", "isce", "deepfool_10"), n=15), "cpu", False
+    )
+    load_or_evaluate(digits.evaluation("mnist", "lenet5", "isce", "deepfool_50"), "cpu", False)
+    long = tables.cells(7, digits, ["isce"])
+    texts = [tables.text(cell) for _, cell in long.query("block == 'mnist' and attack != 'clean'").iterrows()]
+    assert ["(n = 15)" in text for text in texts] == [True, False, True, False]
+    assert "n = 15 or 20 test images" in tables.caption(7, digits, long)
+    found = [tables.outcomes(digits, "mnist", "lenet5", "isce", f"deepfool_{k}", 1) for k in (10, 50)]
+    assert [len(right[0]) for right in found] == [15, 20]
+    assert [len(right[0]) for right in tables.nested(found)] == [15, 15]
+    worst = tables.worst_outcomes(digits, "mnist", "lenet5", "isce", digits.eps["mnist"][1], complete=False)
+    assert len(worst[0]) == 15
+
+
+def test_publish_takes_away_what_more_images_supersede(
+    digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(record, "results_dir", lambda: tmp_path / "results")
+    monkeypatch.setattr(publish, "load", lambda _: digits)
+    whole = digits.evaluation("mnist", "lenet5", "isce", "deepfool_10")
+    names = []
+    for wanted in (dataclasses.replace(whole, n=15), whole):
+        load_or_evaluate(wanted, "cpu", False)
+        publish.publish("digits")
+        names.append([p.stem for p in (tmp_path / "results").rglob("deepfool_10-*.json")])
+        assert names[-1] == [wanted.path.stem]
+
+
 def test_publish_copies_small_records_alone(digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = digits.evaluation("mnist", "lenet5", "isce", "deepfool_10")
     load_or_evaluate(wanted, "cpu", progress=False)
