@@ -202,9 +202,10 @@ def measure(
         def step(
             model: models.Classifier = model, optimizer: torch.optim.Optimizer = optimizer, inner: int = inner
         ) -> None:
-            for _ in range(inner):
-                leaf = x.clone().requires_grad_()
-                torch.autograd.grad(F.cross_entropy(model(leaf), y), leaf)
+            with attacks.common.held(model):  # as our inner steps: eval mode, no graph of the parameters
+                for _ in range(inner):
+                    leaf = x.clone().requires_grad_()
+                    torch.autograd.grad(F.cross_entropy(model(leaf), y), leaf)
             optimizer.zero_grad(set_to_none=True)
             F.cross_entropy(model(x), y).backward()
             optimizer.step()

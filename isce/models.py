@@ -1,5 +1,7 @@
 """The paper's backbones and the classifier around them, on any images (N, C, H, W) with pixels in [0, 1]."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -230,7 +232,7 @@ class Classifier(nn.Module):
     Attributes:
         backbone: images to penultimate features. embedding: an optional linear layer to `embedding_dim` before the head.
         head: one of `isce.methods`; owns the loss. inference_input: what happens to images at inference alone (Random).
-        half_precision: the backbone computes in bfloat16, weights and head in float32; `isce.train.fit` sets it while it trains.
+        half_precision: the backbone computes in bfloat16, weights and head in float32; see `computing`.
     """
 
     mean: Tensor
@@ -328,6 +330,16 @@ def arrange(model: Classifier, half: bool = False) -> Classifier:
     last = not isinstance(model.backbone, LeNet5) and (half or weight.device.type == "cpu")
     model.backbone.to(memory_format=torch.channels_last if last else torch.contiguous_format)
     return model
+
+
+@contextmanager
+def computing(model: Classifier, half: bool) -> Iterator[None]:
+    """The backbone in bfloat16, or not, for as long as the block lasts: however training ends, what is evaluated is float32."""
+    model.half_precision = half
+    try:
+        yield
+    finally:
+        model.half_precision = False
 
 
 def pays_in_half(backbone: str, dataset: str, device: torch.device) -> bool:

@@ -22,7 +22,7 @@ from isce.attacks.common import differentiable, held
 from isce.attacks.norms import project, random_in_ball, steepest
 from isce.data import DATASETS
 from isce.losses import softmax_cross_entropy
-from isce.models import BACKBONES, Classifier, arrange, build_model, pays_in_half
+from isce.models import BACKBONES, Classifier, arrange, build_model, computing, pays_in_half
 
 VERSION = 2  # of everything that shapes a trained model; raise it when training changes, and every run is another
 
@@ -257,7 +257,6 @@ def fit(
     first = _resume(checkpoint, model, optimizer, schedule, history, spec)
     shift = 0 if spec.dataset != "cifar10" else 4 if spec.arm == "B" else 3
     arrange(model, half).train()
-    model.half_precision = half
 
     def gradients(x: Tensor, y: Tensor, eps: Number = 0.0, key: int | Tensor = 0) -> tuple[Tensor, Tensor]:
         """The mean loss and the features of a batch, uint8 (N, C, H, W); its gradients replace the parameters' own."""
@@ -270,37 +269,41 @@ def fit(
         loss.backward()
         return loss.detach(), z.detach()
 
-    if device.type == "cuda":
-        gradients = replayed(gradients, model, batch_size, train)
-    for epoch in tqdm(
-        range(first, epochs), spec.run_id, leave=False, disable=not progress, mininterval=1, unit="epoch"
-    ):
-        started = time.perf_counter()
-        generator = torch.Generator().manual_seed(_mix(spec.seed, epoch))
-        shuffled = train.take(torch.randperm(n, generator=generator)[: steps * batch_size].to(device))
-        images = data.augment(shuffled.images, generator, shift) if shift else shuffled.images
-        total = torch.zeros((), device=device)
-        batches = zip(images.split(batch_size), shuffled.labels.split(batch_size), strict=True)
-        for step, (x, y) in enumerate(batches):
-            if method.adversarial:
-                warm = min(1.0, (epoch * steps + step + 1) / (epochs * steps / 4)) if spec.dataset != "cifar10" else 1.0
-                loss, z = gradients(x, y, spec.options["eps"] * warm, random.draw_key(generator))
-            else:
-                loss, z = gradients(x, y)
-            optimizer.step()
-            schedule.step()
-            model.head.after_step(z, y)
-            total += loss
-        mean = float(total) / steps
-        if not mean < float("inf"):
-            raise FloatingPointError(
-                f"{spec.run_id}: the training loss became {mean} in epoch {epoch + 1}; lower the learning rate or options"
-            )
-        history["loss"].append(round(mean, 6))
-        history["seconds"] += time.perf_counter() - started
-        if checkpoint is not None and epoch + 1 < epochs:
-            _save(checkpoint, model, optimizer, schedule, history, spec)
-    model.half_precision = False
+    with computing(model, half):
+        if device.type == "cuda":
+            gradients = replayed(gradients, model, batch_size, train)
+        for epoch in tqdm(
+            range(first, epochs), spec.run_id, leave=False, disable=not progress, mininterval=1, unit="epoch"
+        ):
+            started = time.perf_counter()
+            generator = torch.Generator().manual_seed(_mix(spec.seed, epoch))
+            shuffled = train.take(torch.randperm(n, generator=generator)[: steps * batch_size].to(device))
+            images = data.augment(shuffled.images, generator, shift) if shift else shuffled.images
+            total = torch.zeros((), device=device)
+            batches = zip(images.split(batch_size), shuffled.labels.split(batch_size), strict=True)
+            for step, (x, y) in enumerate(batches):
+                if method.adversarial:
+                    warm = (
+                        min(1.0, (epoch * steps + step + 1) / (epochs * steps / 4))
+                        if spec.dataset != "cifar10"
+                        else 1.0
+                    )
+                    loss, z = gradients(x, y, spec.options["eps"] * warm, random.draw_key(generator))
+                else:
+                    loss, z = gradients(x, y)
+                optimizer.step()
+                schedule.step()
+                model.head.after_step(z, y)
+                total += loss
+            mean = float(total) / steps
+            if not mean < float("inf"):
+                raise FloatingPointError(
+                    f"{spec.run_id}: the training loss became {mean} in epoch {epoch + 1}; lower the learning rate or options"
+                )
+            history["loss"].append(round(mean, 6))
+            history["seconds"] += time.perf_counter() - started
+            if checkpoint is not None and epoch + 1 < epochs:
+                _save(checkpoint, model, optimizer, schedule, history, spec)
     return history
 
 

@@ -195,12 +195,14 @@ def test_random_shares_the_weights_of_sce(digits_sce: Classifier) -> None:
     assert train.result(spec) == train.result(Spec("digits", "lenet5", "sce"))
 
 
-def test_diverging_training_says_so(own_runs: Path) -> None:
+def test_diverging_training_says_so(own_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "pays_in_half", lambda *_: True)
     model = Spec("digits", "lenet5", "sce", epochs=1).build()
     with torch.no_grad():
         model.head.linear.weight.fill_(float("nan"))
     with pytest.raises(FloatingPointError, match="training loss became nan in epoch 1"):
         train.fit(model, data.load("digits").train, Spec("digits", "lenet5", "sce", epochs=1), progress=False)
+    assert not model.half_precision
 
 
 def test_numbers_and_tensors_that_a_graph_may_refill_are_the_same_to_adversarial_training(
