@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from unittest.mock import MagicMock
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from isce import data, methods, record, train
 from isce.models import Classifier
@@ -276,6 +279,49 @@ def test_without_a_graph_training_goes_on_and_says_so(monkeypatch: pytest.Monkey
     assert capsys.readouterr().err == (
         "isce: no CUDA graph (operation not permitted when stream is capturing): training launch by launch, slower\n"
     )
+
+
+@pytest.mark.parametrize(("dataset", "backbone"), [("mnist", "lenet5"), ("cifar10", "cnn8"), ("cifar10", "resnet32")])
+@pytest.mark.parametrize("method", [*methods.METHODS, *methods.CONTROLS])
+def test_a_step_of_training_neither_asks_the_device_nor_brings_it_anything(
+    dataset: str, backbone: str, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a CUDA graph demands, without a GPU: tensors on the meta device have no values to wait for, and whatever a step
+    would bring from the host is seen. Only the epoch's mean loss is read, after its last step."""
+    steps, brought, inside = [], [], threading.Event()  # inside: from the gradients' being cleared to the optimiser
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            out = func(*args, **(kwargs or {}))
+            given = [t for t in tree_leaves((args, kwargs, out)) if isinstance(t, torch.Tensor)]
+            if inside.is_set() and any(t.device.type == "cpu" for t in given):
+                brought.append(str(func))
+            return out
+
+    class Adam(torch.optim.Adam):
+        def __init__(self, parameters: Any, lr: float, fused: bool) -> None:
+            super().__init__(parameters, lr)  # fused: not on meta
+
+        def step(self, *args: Any) -> None:
+            inside.clear()
+            super().step(*args)
+
+    monkeypatch.setattr(torch.optim, "Adam", Adam)
+    monkeypatch.setattr(train, "pays_in_half", lambda *_: False)  # autocast: neither
+    spec = Spec(dataset, backbone, method, epochs=1)
+    model = spec.build().to("meta")
+    zero_grad, loss = model.zero_grad, model.head.loss
+    monkeypatch.setattr(model, "zero_grad", lambda: (inside.set(), zero_grad()))
+    monkeypatch.setattr(model.head, "loss", lambda z, y: (steps.append(z.shape), loss(z, y))[1])
+    shape = (2 * 128, *data.DATASETS[dataset].shape)
+    split = data.Split(torch.empty(shape, dtype=torch.uint8, device="meta"), torch.empty(256, dtype=int, device="meta"))
+    with pytest.raises(RuntimeError, match="item\\(\\) cannot be called on meta") as caught, Watch():
+        train.fit(model, split, spec, progress=False)
+    assert len(steps) == 2
+    assert [str(entry.statement).strip() for entry in caught.traceback if entry.name == "fit"] == [
+        "mean = float(total) / steps"
+    ]
+    assert brought == []
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
