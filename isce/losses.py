@@ -4,6 +4,7 @@ $f$ is the vector of logits $(N, K)$, $y$ the labels $(N,)$, $z$ the features $(
 Every loss is returned per sample, shape $(N,)$: whoever calls decides how to reduce.
 """
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -87,9 +88,9 @@ def arcface_logits(cosine: Tensor, y: Tensor | None = None, s: float = 30.0, m: 
         return s * cosine
     c = cosine.gather(1, y.unsqueeze(1))
     sine = (1 - c.square()).clamp_min(torch.finfo(c.dtype).eps).sqrt()  # away from 0: its gradient is infinite there
-    rotated = c * torch.cos(c.new_tensor(m)) - sine * torch.sin(c.new_tensor(m))
-    past_pi = c <= torch.cos(c.new_tensor(torch.pi - m))
-    return s * cosine.scatter(1, y.unsqueeze(1), torch.where(past_pi, c - m * torch.sin(c.new_tensor(m)), rotated))
+    rotated = c * math.cos(m) - sine * math.sin(m)
+    past_pi = c <= math.cos(math.pi - m)
+    return s * cosine.scatter(1, y.unsqueeze(1), torch.where(past_pi, c - m * math.sin(m), rotated))
 
 
 @lru_cache

@@ -298,6 +298,16 @@ def test_a_step_of_training_neither_asks_the_device_nor_brings_it_anything(
                 brought.append(str(func))
             return out
 
+    for owner, name in ((torch, "tensor"), (torch, "as_tensor"), (torch.Tensor, "new_tensor")):  # no mode sees these
+        made = getattr(owner, name)
+
+        def copied(*args: Any, made: Any = made, **kwargs: Any) -> Any:
+            if inside.is_set():
+                brought.append(made.__name__)
+            return made(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, copied)
+
     class Adam(torch.optim.Adam):
         def __init__(self, parameters: Any, lr: float, fused: bool) -> None:
             super().__init__(parameters, lr)  # fused: not on meta
