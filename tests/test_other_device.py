@@ -49,6 +49,7 @@ def dispatch(func: Any, args: Any, kwargs: Any) -> Any:
 
 class Remote(Tensor):
     here: Tensor
+    is_meta = False  # it has values, so that load_state_dict copies them
 
     def __new__(cls, here: Tensor) -> "Remote":
         options = {"strides": here.stride(), "storage_offset": here.storage_offset(), "dtype": here.dtype}
@@ -92,6 +93,9 @@ def model_of(method: str) -> Classifier:
 def test_devices_are_kept_apart(away: None) -> None:
     x = torch.arange(4.0)
     y = x.to(META)
+    layer = torch.nn.Linear(1, 1).to(META)
+    layer.load_state_dict({"weight": torch.ones(1, 1), "bias": torch.ones(1)})
+    assert layer(torch.ones(1, 1, device=META)).item() == 2
     assert (y.device, (y * 2 + 1).device, torch.zeros(4, device=y.device).device) == (META, META, META)
     assert (y * torch.tensor(2.0)).sum().item() == 12  # a number may come from here
     assert y[torch.tensor([1, 2])].tolist() == [1, 2]
