@@ -24,7 +24,7 @@ def digits() -> Profile:
 
 
 def test_networks_say_what_less_is_run() -> None:
-    less = {"mnist-lenet5": {}, "cifar10-cnn8": {"seeds": [1], "methods": "sce,norm_only", "beyond": "apgd_dlr"}}
+    less = {"mnist-lenet5": {"n": 77}, "cifar10-cnn8": {"seeds": [1], "methods": "sce,norm_only", "beyond": "apgd_dlr"}}
     epochs = {"mnist": 20, "cifar10": 5, "cifar10-cnn8": 2}
     profile = dataclasses.replace(profiles.load("full"), networks=less, epochs=epochs, strongest="")
     assert profile.nets == [("mnist", "lenet5"), ("cifar10", "cnn8")]
@@ -35,6 +35,8 @@ def test_networks_say_what_less_is_run() -> None:
     assert profile.common_attacks("cifar10", "cnn8")[-1] == "apgd_dlr"
     assert "fab" in profile.common_attacks("mnist", "lenet5")
     assert profile.spec("cifar10", "cnn8", "sce").epochs == 2
+    pairs = [profile.evaluation(*net, "sce", a).n for net in profile.nets for a in ("clean", "apgd_dlr")]
+    assert pairs == [10_000, 77, 10_000, profile.n]
     assert (profile.epochs_of("cifar10", "resnet32"), profile.epochs_of("digits", "lenet5")) == (5, None)
 
 
