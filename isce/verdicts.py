@@ -14,7 +14,7 @@ import torch
 from pandas.io.formats.style import Styler
 from scipy.stats import chi2_contingency
 
-from isce import paper, record, theory
+from isce import methods, paper, record, theory
 from isce.evaluate import label, parse
 from isce.methods import METHODS
 from isce.profiles import Profile
@@ -103,6 +103,7 @@ class Duel:
     """One method against another on the same images: accuracies in %, and which is significantly better (1, -1 or 0)."""
 
     case: str
+    rival: str
     ours: float
     theirs: float
     winner: int
@@ -125,7 +126,8 @@ def duels(found: Sequence[Case], rivals: Sequence[str], one: str = "isce") -> li
                 a, b = (np.concatenate([bits[seed] for seed in seeds]) for bits in (ours, theirs))
                 winner = int(p_below(ours, theirs) < LEVEL) - int(p_below(theirs, ours) < LEVEL)
                 n = len(ours[seeds[0]])
-                fought.append(Duel(case.name, 100 * float(a.mean()), 100 * float(b.mean()), winner, n, len(seeds)))
+                means = 100 * float(a.mean()), 100 * float(b.mean())
+                fought.append(Duel(case.name, rival, *means, winner, n, len(seeds)))
     return fought
 
 
@@ -155,6 +157,15 @@ def tally(found: Sequence[Duel]) -> str:
     )
 
 
+def so_far(verdict: str, found: Sequence[Duel], rivals: Sequence[str]) -> tuple[str, str]:
+    """A claim on several competitors stands only where each was met. -> the verdict, and in words who was met if not all."""
+    met = [name for name in rivals if any(d.rival == name for d in found)]
+    if len(met) == len(rivals):
+        return verdict, ""
+    who = ", ".join(methods.get(name).label for name in met)
+    return PART if verdict == STANDS else verdict, f"; of the {len(rivals)} others only {who} could be compared"
+
+
 def differences(found: Sequence[Duel]) -> str:
     return ", ".join(f"{d.points:+.1f}" for d in found) + " points"
 
@@ -177,7 +188,8 @@ def _better(
     profile: Profile, arm: str, numbers: Sequence[int], attacks: str, rival: str = "", keeps_clean: bool = False
 ) -> Finding:
     """C1, C4, C13: I-SCE wins most comparisons, and keeps its clean accuracy where that is claimed."""
-    found = duels(cases(profile, arm, numbers, attacks), [rival] if rival else _rivals(arm))
+    rivals = [rival] if rival else _rivals(arm)
+    found = duels(cases(profile, arm, numbers, attacks), rivals)
     clean = duels(cases(profile, arm, numbers, "clean"), ["sce"]) if keeps_clean else []
     if not found or (keeps_clean and not clean):
         return Finding(OPEN)
@@ -185,7 +197,8 @@ def _better(
     if clean:
         verdict = PART if verdict == STANDS and min(d.points for d in clean) < -1 else verdict
         measured += f"; clean {differences(clean)} to SCE"
-    return Finding(verdict, measured + left(profile, arm, numbers), size(found), MCNEMAR)
+    verdict, who = so_far(verdict, found, rivals)
+    return Finding(verdict, measured + who + left(profile, arm, numbers), size(found), MCNEMAR)
 
 
 def _gap(profile: Profile, arm: str) -> Finding:
@@ -204,8 +217,8 @@ def _every(profile: Profile, arm: str) -> Finding:
     if not found:
         return Finding(OPEN)
     won, large = share(d.winner > 0 for d in found), share(d.points > 50 for d in found)
-    verdict = STANDS if won == 1 and large > 0.5 else PART if won > 0.5 else FAILS
-    return Finding(verdict, tally(found) + left(profile, arm, [3]), size(found), MCNEMAR)
+    verdict, who = so_far(STANDS if won == 1 and large > 0.5 else PART if won > 0.5 else FAILS, found, _rivals(arm))
+    return Finding(verdict, tally(found) + who + left(profile, arm, [3]), size(found), MCNEMAR)
 
 
 def _shallow(profile: Profile, arm: str) -> Finding:
@@ -228,9 +241,9 @@ def _shallow(profile: Profile, arm: str) -> Finding:
         share(points >= -5 for points in near) > 0.5,
         share(first) > 0.5 and all(d.winner < 0 for d in mmc_clean),
     ]
-    verdict = STANDS if all(parts) else PART if parts[0] or parts[2] else FAILS
+    verdict, who = so_far(STANDS if all(parts) else PART if parts[0] or parts[2] else FAILS, found, _rivals(arm))
     measured = (
-        f"(1, 2) {tally(found)}; (3) to the best of the others {', '.join(f'{points:+.1f}' for points in near)} points; "
+        f"(1, 2) {tally(found)}{who}; (3) to the best of the others {', '.join(f'{points:+.1f}' for points in near)} points; "
         f"(4) MMC the best in {sum(first)} of {len(first)}, its clean accuracy {differences(mmc_clean)} to SCE"
     )
     return Finding(verdict, measured, size(found), MCNEMAR)

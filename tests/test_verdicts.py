@@ -81,6 +81,20 @@ def test_c1(ours: int, theirs: int, clean: int, expected: str, digits: Profile) 
     assert verdict(digits, "C1") == expected
 
 
+def test_a_claim_on_all_competitors_stands_only_where_each_could_be_compared(digits: Profile) -> None:
+    ours = {"isce": 20, "sce": 2, "at": 2}
+    for claim, numbers, attacks in (("C1", [1, 2], "pgd"), ("C3", [3], "deepfool"), ("C4", [4], "simba")):
+        write_all(digits, numbers, "clean", ours)
+        write_all(digits, numbers, attacks, ours)
+        found = verdicts.RULES[claim](digits, "B")
+        assert found.verdict == verdicts.PART
+        assert "of the 8 others only SCE, AT could be compared" in found.measured
+        write_all(digits, numbers, attacks, {}, 2)
+        found = verdicts.RULES[claim](digits, "B")
+        assert found.verdict == verdicts.STANDS
+        assert "could be compared" not in found.measured
+
+
 def test_c1_and_c4_between_a_quarter_and_half_stand_in_part(digits: Profile) -> None:
     write_all(digits, [1, 2], "clean", {"isce": 20, "sce": 20})
     write_all(digits, [1, 2], "pgd_un", {"isce": 10}, 10)
