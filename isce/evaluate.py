@@ -336,9 +336,8 @@ def load_or_evaluate(evaluation: Evaluation, device: str = "auto", progress: boo
                 "weights_sha256": _weights(spec),
                 "provenance": record.provenance(place, DATASETS[spec.dataset].sha256, seconds, len(split) - first),
             }
-            if earlier:
-                begun = {"n": earlier["n"], "run_id": earlier["run_id"], "provenance": earlier["provenance"]}
-                done["earlier"] = [*earlier.get("earlier", []), begun]
+            begun = {key: earlier[key] for key in ("n", "run_id", "provenance")} if earlier else None
+            done["earlier"] = [*earlier.get("earlier", []), *([begun] if begun else [])]
             if evaluation.attack == "clean":
                 done["outputs"] = output_means(model, split)
             record.write_json(evaluation.path, done)
