@@ -336,8 +336,9 @@ def load_or_evaluate(evaluation: Evaluation, device: str = "auto", progress: boo
                 "weights_sha256": _weights(spec),
                 "provenance": record.provenance(place, DATASETS[spec.dataset].sha256, seconds, len(split) - first),
             }
-            begun = {key: earlier[key] for key in ("n", "run_id", "provenance")} if earlier else None
-            done["earlier"] = [*earlier.get("earlier", []), *([begun] if begun else [])]
+            done["earlier"] = list(earlier.get("earlier", []))
+            if earlier:
+                done["earlier"].append({key: earlier[key] for key in ("n", "run_id", "provenance")})
             if evaluation.attack == "clean":
                 done["outputs"] = output_means(model, split)
             record.write_json(evaluation.path, done)

@@ -382,12 +382,10 @@ def test_publish_takes_away_what_more_images_supersede(
     monkeypatch.setattr(record, "results_dir", lambda: tmp_path / "results")
     monkeypatch.setattr(publish, "load", lambda _: digits)
     whole = digits.evaluation("mnist", "lenet5", "isce", "deepfool_10")
-    names = []
     for wanted in (dataclasses.replace(whole, n=15), whole):
         load_or_evaluate(wanted, "cpu", False)
         publish.publish("digits")
-        names.append([p.stem for p in (tmp_path / "results").rglob("deepfool_10-*.json")])
-        assert names[-1] == [wanted.path.stem]
+        assert [p.stem for p in (tmp_path / "results").rglob("deepfool_10-*.json")] == [wanted.path.stem]
 
 
 def test_publish_copies_small_records_alone(digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
