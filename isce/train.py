@@ -256,6 +256,7 @@ def fit(
     history: dict[str, Any] = {"loss": [], "seconds": 0.0, "precision": precision}
     first = _resume(checkpoint, model, optimizer, schedule, history, spec)
     shift = 0 if spec.dataset != "cifar10" else 4 if spec.arm == "B" else 3
+    growth = epochs * steps / 4 if spec.dataset != "cifar10" else 1  # steps until AT's eps has its full size
     arrange(model, half).train()
 
     def gradients(x: Tensor, y: Tensor, eps: Number = 0.0, key: int | Tensor = 0) -> tuple[Tensor, Tensor]:
@@ -283,12 +284,8 @@ def fit(
             batches = zip(images.split(batch_size), shuffled.labels.split(batch_size), strict=True)
             for step, (x, y) in enumerate(batches):
                 if method.adversarial:
-                    warm = (
-                        min(1.0, (epoch * steps + step + 1) / (epochs * steps / 4))
-                        if spec.dataset != "cifar10"
-                        else 1.0
-                    )
-                    loss, z = gradients(x, y, spec.options["eps"] * warm, random.draw_key(generator))
+                    grown = min(1.0, (epoch * steps + step + 1) / growth)
+                    loss, z = gradients(x, y, spec.options["eps"] * grown, random.draw_key(generator))
                 else:
                     loss, z = gradients(x, y)
                 optimizer.step()
