@@ -5,7 +5,7 @@
 
 For each network, with SCE, batch 128:
 
-* `train`, `train at`: `isce.train.fit` itself on so many images that it takes about --seconds, twice; the faster counts.
+* `train`, `train at`: `isce.train.fit` itself, in five turns with `bare`; the median counts, of about --seconds for each.
 * `plain loop`: what a tutorial does. torchvision's data set with its transforms (ToTensor, Normalize; on CIFAR-10 crop and
   flip), a DataLoader with --workers, standard modules in float32, Adam, `F.cross_entropy`, `loss.item()` every 100 steps.
   `plain loop, at` takes the same inner steps by `torch.autograd.grad`.
@@ -121,15 +121,26 @@ def plain_adversary(model: nn.Module, x: Tensor, y: Tensor, std: Tensor, eps: fl
     return x + delta / std
 
 
-def ours(spec: train.Spec, split: data.Split, rate: float, seconds: float) -> float:
-    """Images/s of `isce.train.fit` over about `seconds`, given a guess of the rate: one short run first, the faster of two."""
-    best = 0.0
-    for n in (2 * BATCH, *[max(10, int(rate * seconds) // BATCH) * BATCH] * 2):
+def rates(
+    bare: Callable[[], object], spec: train.Spec, split: data.Split, device: torch.device, seconds: float
+) -> tuple[float, float]:
+    """Images/s of `isce.train.fit` and of `bare`, which takes BATCH of them: the medians of five turns of each, about `seconds` in all.
+
+    In turns, since a machine's speed drifts by more than the two differ.
+    """
+
+    def fitted(n: int) -> float:
         part = split.take(slice(0, min(n, len(split) // BATCH * BATCH)))
-        model = spec.build().to(split.images.device)
-        seen = train.fit(model, part, spec, progress=False)
-        best = max(best, len(part) / seen["seconds"]) if n > 2 * BATCH else best
-    return best
+        seen = train.fit(spec.build().to(device), part, spec, progress=False)
+        return len(part) / float(seen["seconds"])
+
+    fitted(2 * BATCH)
+    turns = []
+    for _ in range(5):
+        rate = BATCH / clock(bare, device, seconds / 10)
+        turns.append((fitted(max(10, int(rate * seconds / 10) // BATCH) * BATCH), rate))
+    own, rate = (sorted(values)[2] for values in zip(*turns, strict=True))
+    return own, rate
 
 
 def layers(model: models.Classifier, x: Tensor) -> tuple[int, int]:
@@ -210,8 +221,8 @@ def measure(
             F.cross_entropy(model(x), y).backward()
             optimizer.step()
 
-        bare = BATCH / clock(step, device, args.seconds / 2)
-        show(what, "isce", ours(spec, split, bare, args.seconds), precision="bfloat16" if half else "float32")
+        own, bare = rates(step, spec, split, device, 2 * args.seconds)
+        show(what, "isce", own, precision="bfloat16" if half else "float32")
         show(what, "bare", bare)
         show(what, "plain loop", plain_loop(spec, device, args.workers, args.seconds), workers=args.workers)
         if method == "sce":
