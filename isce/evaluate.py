@@ -283,7 +283,8 @@ class Evaluation:
         return data.Data(*DATASETS[self.spec.dataset].sizes)  # type: ignore[arg-type]  # the same names, with numbers
 
     def payload(self) -> dict[str, Any]:
-        return {**dataclasses.asdict(self), "spec": self.spec.payload(), "version": VERSION}
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return own | {"spec": self.spec.payload(), "version": VERSION}
 
     @property
     def path(self) -> Path:
@@ -373,9 +374,10 @@ def find(evaluation: Evaluation) -> dict[str, Any] | None:
 
 def of_fewer(evaluation: Evaluation, root: Path) -> list[dict[str, Any]]:
     """The records under `root` of the same attack on the same model with fewer images: the first of the same (`data.subset`)."""
-    folder, stem = root / evaluation.path.parent.relative_to(record.runs_dir()), evaluation.path.stem
-    read = [record.read_json(path) for path in sorted(folder.glob(f"{stem.rpartition('-')[0]}-*.json"))]
-    sizes, wanted = {"n": evaluation.n}, record.run_id(evaluation.payload())
+    at = evaluation.path.relative_to(record.runs_dir())
+    name, _, wanted = at.stem.rpartition("-")
+    read = [record.read_json(path) for path in sorted((root / at.parent).glob(f"{name}-*.json"))]
+    sizes = {"n": evaluation.n}
     same = [done for done in read if done and record.run_id(done.get("evaluation", {}) | sizes) == wanted]
     return [done for done in same if done["n"] < (evaluation.n or 0)]
 

@@ -1,6 +1,7 @@
 """What is committed of a profile: its records under results/, its tables in Markdown, LaTeX and HTML, its verdicts, the README's table."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -50,9 +51,9 @@ def publish(name: str) -> list[str]:
             with record.atomic(target.with_name("model.safetensors")) as part:
                 shutil.copyfile(path.with_name("model.safetensors"), part)
     with record.atomic(record.results_dir() / f"{name}.md") as part:
-        part.write_text(document(profile))
-    for number in with_records(profile):
-        save(number, profile, record.results_dir() / name, ["latex", "html"])
+        part.write_text(document(profile, tables := with_records(profile)))
+    for number, long in tables.items():
+        save(number, profile, long, record.results_dir() / name, ["latex", "html"])
     return copied
 
 
@@ -66,9 +67,10 @@ def latest(evaluation: Evaluation) -> Path:
     return evaluation.path.with_name(f"{done.get('run_id', evaluation.path.stem)}.json")
 
 
-def with_records(profile: Profile) -> list[int]:
-    """The tables of which at least one cell has a record."""
-    return [number for number in profile.tables if cells(number, profile)["accuracy"].notna().any()]
+def with_records(profile: Profile) -> dict[int, pd.DataFrame]:
+    """The tables of which at least one cell has a record, in the long form of `cells`, without rows that have none."""
+    found = {number: recorded(cells(number, profile)) for number in profile.tables}
+    return {number: long for number, long in found.items() if len(long)}
 
 
 HEADLINE = (
@@ -110,10 +112,11 @@ def masking(profile: Profile, block: str, backbone: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def document(profile: Profile) -> str:
-    """All tables of a profile that have a record, in Markdown: for readers without a notebook."""
-    parts = [f"# Records of profile {profile.name}: {profile.title}", "Written by `make results`; do not edit."]
-    parts += [render(number, profile, "markdown").rstrip() for number in with_records(profile)]
+def document(profile: Profile, tables: Mapping[int, pd.DataFrame]) -> str:
+    """A profile's tables, as from `with_records`, and its verdicts in Markdown: for readers without a notebook."""
+    parts = [f"# Records of profile {profile.name}: {profile.title}"]
+    parts += ["Written by `make results`; do not edit. Methods and data sets without a record are left out of a table."]
+    parts += [render(number, profile, long).rstrip() for number, long in tables.items()]
     for block, backbone in profile.nets:
         shown = recorded(attacked(profile, block, backbone))
         if len(shown):

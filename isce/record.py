@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from filelock import FileLock
 
+CHECKOUT = Path(__file__).resolve().parents[1]
 SCHEMA = 1  # of result.json; raise it when a field changes its meaning
 
 
@@ -31,8 +32,7 @@ def home() -> Path:
     """The folder of runs/, data/, figures/, results/ and config/: $ISCE_HOME, else the checkout, else ~/.isce."""
     if os.environ.get("ISCE_HOME"):
         return Path(os.environ["ISCE_HOME"]).expanduser().resolve()
-    checkout = Path(__file__).resolve().parents[1]
-    return checkout if (checkout / "pyproject.toml").is_file() else Path.home() / ".isce"
+    return CHECKOUT if (CHECKOUT / "pyproject.toml").is_file() else Path.home() / ".isce"
 
 
 def runs_dir() -> Path:

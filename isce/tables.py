@@ -191,8 +191,9 @@ def attacked(profile: Profile, block: str, backbone: str, methods: Sequence[str]
 
 
 def recorded(long: pd.DataFrame) -> pd.DataFrame:
-    """Only the methods of which at least one cell has a record."""
-    return long[long["method"].isin(long.dropna(subset=["accuracy"])["method"].unique())]
+    """Only the methods and data sets of which at least one cell has a record."""
+    done = long.dropna(subset=["accuracy"])
+    return long[long["method"].isin(done["method"]) & long["block"].isin(done["block"])]
 
 
 def text(cell: Any) -> str:
@@ -261,6 +262,10 @@ def caption(number: int, profile: Profile, long: pd.DataFrame) -> str:
         trained.append(f"{BACKBONES[backbone]} on {DATASETS[dataset].label} for {epochs} epochs")
     if trained:
         parts.append(f"Trained: {', '.join(dict.fromkeys(trained))}.")
+    absent = [get(m).label for m in paper.TABLES[number].rows if m not in set(long["method"])]
+    absent += [DATASETS[b].label for b in paper.TABLES[number].blocks if b not in set(long["block"])]
+    if absent:
+        parts.append(f"Not in this table: {', '.join(absent)}.")
     several = ", an image counting once over all seeds" if counts[-1] > 1 else ""
     if done["mark"].any():
         parts.append(
@@ -324,19 +329,18 @@ def _tex_cell(words: object) -> str:
     return rf"\begin{{tabular}}{{@{{}}c@{{}}}}{lines}\end{{tabular}}" if r"\\" in lines else lines
 
 
-def render(number: int, profile: Profile, format: str = "markdown", methods: Sequence[str] | None = None) -> str:
-    """A table to be printed, from records alone.
+def render(number: int, profile: Profile, long: pd.DataFrame, format: str = "markdown") -> str:
+    """A table to be printed.
 
     Args:
-        number: 1..7. profile: whose records to look for. methods: the rows; the profile's by default.
+        number: 1..7. profile: whose records they are. long: `cells` of them, or `recorded` of those.
         format: `markdown`: the caption and a table per data set. `latex`: a table environment for \\input; needs the
             packages booktabs and graphicx. `html`: a page of its own.
 
     Raises:
-        ValueError: no such table or format.
+        ValueError: no such format.
     """
     record.choose("format", format, FORMATS)
-    long = cells(number, profile, methods)
     wide, words = layout(profile, long), caption(number, profile, long)
     if format != "markdown":
         wide.index.name = None  # it would take a line of its own
@@ -372,13 +376,11 @@ def render(number: int, profile: Profile, format: str = "markdown", methods: Seq
     return "\n\n".join([words, *parts]) + "\n"
 
 
-def save(
-    number: int, profile: Profile, folder: Path, formats: Sequence[str], methods: Sequence[str] | None = None
-) -> list[Path]:
+def save(number: int, profile: Profile, long: pd.DataFrame, folder: Path, formats: Sequence[str]) -> list[Path]:
     """Write `render` of each format to folder/table<number>.md, .tex, .html; returns the paths. Raises what `render` does."""
     paths = []
     for name in formats:
-        words, path = render(number, profile, name, methods), folder / f"table{number}.{FORMATS[name]}"
+        words, path = render(number, profile, long, name), folder / f"table{number}.{FORMATS[name]}"
         with record.atomic(path) as part:
             part.write_text(words, encoding="utf-8")
         paths.append(path)

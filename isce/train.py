@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ class Spec:
     def payload(self) -> dict[str, Any]:
         return {**dataclasses.asdict(self), "version": VERSION}
 
-    @property
+    @cached_property
     def run_id(self) -> str:
         embedded = f"-{self.embedding_dim}d" if self.embedding_dim else ""
         arm = "" if self.arm == "B" else "-as-coded"

@@ -113,6 +113,18 @@ def test_a_cell_is_its_record_s(digits: Profile) -> None:
     tables.styled(wide).to_html()
 
 
+def test_a_table_without_what_has_no_record_says_so(ranked: Profile) -> None:
+    for seed in (0, 1):
+        ranked.evaluation("mnist", "lenet5", "random", "deepfool_50", seed).path.unlink()
+    long = tables.recorded(tables.cells(7, ranked))
+    assert set(long["method"]) == set(ranked.methods) - {"random"}
+    assert set(long["block"]) == {"mnist"}
+    text = tables.render(7, ranked, long)
+    assert "Not in this table: Random, CIFAR-10." in text
+    assert "| Random" not in text
+    assert "Not in this table" not in tables.caption(7, ranked, tables.cells(7, ranked))
+
+
 @pytest.mark.parametrize("number", paper.TABLES)
 def test_every_table_can_be_laid_out_without_a_record(number: int) -> None:
     full = profiles.load("full")
@@ -231,6 +243,10 @@ def test_marks_in_a_table(ranked: Profile) -> None:
     assert "No best is marked" in tables.caption(7, ranked, bare)
 
 
+def printed(number: int, profile: Profile, format: str = "markdown") -> str:
+    return tables.render(number, profile, tables.cells(number, profile), format)
+
+
 def rows_of_html(text: str) -> list[list[str]]:
     """The texts of each row's cells, with their tags."""
     return [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row, re.S) for row in re.findall(r"<tr>(.*?)</tr>", text, re.S)]
@@ -238,8 +254,8 @@ def rows_of_html(text: str) -> list[list[str]]:
 
 def test_markdown(ranked: Profile) -> None:
     low, high = record.wilson(18.5, 20)
-    text = tables.render(7, ranked)
-    assert text == tables.render(7, ranked, "markdown")
+    text = tables.render(7, ranked, tables.cells(7, ranked))
+    assert text == printed(7, ranked, "markdown")
     assert f"| 92.5 ± 3.5† [{low:.1f}, {high:.1f}] (paper: 1.43) |" in text
     assert "(n.r.)" in text
     assert "known for I-SCE, Random, AT; n.r.: not recoverable" in text
@@ -247,7 +263,7 @@ def test_markdown(ranked: Profile) -> None:
     lines = [line for line in text.splitlines() if line.startswith("| Normalisation only")]
     assert len(lines) == 2  # one for each data set
     assert "n.r." not in "".join(lines)  # the paper has no such row
-    other = tables.render(3, ranked)
+    other = printed(3, ranked)
     assert "The paper's numbers: not recoverable, in any cell." in other
     assert "n.r." not in other  # said once
     assert "(paper:" not in other
@@ -256,7 +272,7 @@ def test_markdown(ranked: Profile) -> None:
 def test_latex(ranked: Profile) -> None:
     for seed in (0, 1):
         fake(ranked, "mmc", {seed: [True] * 2 + [False] * 18})
-    text = tables.render(7, ranked, "latex")
+    text = printed(7, ranked, "latex")
     assert r"\textbf{92.5 $\pm$ 3.5}\\{\scriptsize [" in text
     assert r"\\{\scriptsize (paper: 1.43)}" in text
     assert text.isascii()  # no ε, ±, † that pdflatex would stumble over
@@ -286,7 +302,7 @@ def test_latex(ranked: Profile) -> None:
 def test_latex_compiles_on_a_page(number: int, ranked: Profile, tmp_path: Path) -> None:
     page = [r"\documentclass{article}", r"\usepackage{booktabs, graphicx}", r"\begin{document}", r"\input{table}"]
     (tmp_path / "page.tex").write_text("\n".join([*page, r"\end{document}"]))
-    (tmp_path / "table.tex").write_text(tables.render(number, ranked, "latex"))
+    (tmp_path / "table.tex").write_text(printed(number, ranked, "latex"))
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout[-2000:]
@@ -303,9 +319,9 @@ def test_what_latex_would_take_for_its_own() -> None:
 def test_html(ranked: Profile) -> None:
     for seed in (0, 1):
         fake(ranked, "mmc", {seed: [True] * 2 + [False] * 18})
-    text = tables.render(7, ranked, "html")
+    text = printed(7, ranked, "html")
     assert text.startswith("<!DOCTYPE html>")
-    assert text == tables.render(7, ranked, "html")  # committed files do not change without a reason
+    assert text == printed(7, ranked, "html")  # committed files do not change without a reason
     assert "p &lt; 0.05" in text
     assert "<b>Table 7.</b>" in text
     rows = {row[0]: row[1:] for row in rows_of_html(text)}
@@ -318,15 +334,15 @@ def test_html(ranked: Profile) -> None:
 
 def test_a_format_that_is_unknown_and_a_table(ranked: Profile) -> None:
     with pytest.raises(ValueError, match="unknown format 'pdf': use one of markdown, latex, html"):
-        tables.render(7, ranked, "pdf")
+        printed(7, ranked, "pdf")
     with pytest.raises(ValueError, match="unknown table 8"):
-        tables.render(8, ranked, "latex")
+        tables.cells(8, ranked)
 
 
 @pytest.mark.parametrize("number", paper.TABLES)
 @pytest.mark.parametrize("format", tables.FORMATS)
 def test_each_cell_shows_the_paper_s_number_or_that_it_is_lost(number: int, format: str, ranked: Profile) -> None:
-    text = tables.render(number, ranked, format)
+    text = printed(number, ranked, format)
     known = [value for row in paper.TABLES[number].numbers.values() for value in row.values()]
     for value in known:
         assert f"(paper: {value:.2f})" in text
@@ -336,10 +352,10 @@ def test_each_cell_shows_the_paper_s_number_or_that_it_is_lost(number: int, form
 
 
 def test_save_writes_one_file_per_format(ranked: Profile, tmp_path: Path) -> None:
-    paths = tables.save(7, ranked, tmp_path / "out", ["latex", "markdown"], ["at"])
+    paths = tables.save(7, ranked, tables.cells(7, ranked, ["at"]), tmp_path / "out", ["latex", "markdown"])
     assert [path.name for path in paths] == ["table7.tex", "table7.md"]
     assert sorted((tmp_path / "out").iterdir()) == sorted(paths)
-    assert paths[1].read_text() == tables.render(7, ranked, "markdown", ["at"])
+    assert paths[1].read_text() == tables.render(7, ranked, tables.cells(7, ranked, ["at"]))
 
 
 def test_worst_case_is_the_intersection(digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -447,4 +463,5 @@ def test_the_readme_shows_the_committed_records(tmp_path: Path, monkeypatch: pyt
     assert "I-SCE" in table
     assert table in readme
     document = (record.results_dir() / "cpu.md").read_text()
-    assert document == publish.document(profiles.load("cpu"))
+    profile = profiles.load("cpu")
+    assert document == publish.document(profile, publish.with_records(profile))
