@@ -2,8 +2,10 @@
 PROFILE ?= digits
 # A part of the pipeline, such as GOAL=runs/cpu/attack-mnist-lenet5-0-seed0.ipynb; all of it by default
 GOAL ?=
-# Jobs at a time on the GPU, or GPUs: small networks leave one half idle, so four jobs on one card are faster than one
+# Jobs at a time on the GPU, or GPUs; and trainings side by side in one such job, sharing the card. Neither has been measured
+# on a GPU yet: small networks leave most of one idle, so start with GPUS=2 AT_ONCE=4
 GPUS ?= 1
+AT_ONCE ?= 1
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 PYTHON ?= python3
 VENV ?= .venv
@@ -20,7 +22,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 .PHONY: help setup replicate test results notebooks bench clean
 
 help:
-	@echo "make replicate [PROFILE=digits|cpu|full] [CORES=n] [GOAL=file]   train, attack, tables, figures, report"
+	@echo "make replicate [PROFILE=digits|cpu|full] [CORES=n] [GPUS=n AT_ONCE=n] [GOAL=file]   train, attack, tables, figures, report"
 	@echo "make test        ruff, mypy, pytest, nbval over every notebook"
 	@echo "make results     copy the records of PROFILE's tables from runs/ to results/, and print the tables there"
 	@echo "make notebooks   run every notebook with its defaults and write its outputs back"
@@ -37,7 +39,7 @@ $(READY): pyproject.toml constraints.txt
 
 # --nolock: a kill leaves a stale lock behind, and two runs of the same job are kept apart by isce's own locks.
 replicate: setup
-	$(BIN)/snakemake --cores $(CORES) --resources gpu=$(GPUS) --config profile=$(PROFILE) --nolock --rerun-incomplete \
+	$(BIN)/snakemake --cores $(CORES) --resources gpu=$(GPUS) --config profile=$(PROFILE) at_once=$(AT_ONCE) --nolock --rerun-incomplete \
 	  --rerun-triggers mtime params --keep-going --quiet rules -- $(GOAL)
 	@test -n "$(GOAL)" || echo "The report: runs/$(PROFILE)/report.html"
 

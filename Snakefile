@@ -12,6 +12,7 @@ from isce import methods, profiles, record
 
 profile = profiles.load(config.get("profile", "digits"))
 device = config.get("device", "auto")
+at_once = config.get("at_once", 1)  # trainings side by side in one job
 gpu = int(record.pick_device(device).type == "cuda")  # jobs that take one; none on a CPU
 done = Path(os.path.relpath(record.runs_dir() / profile.name))  # as one would name it as GOAL
 notebooks = Path(workflow.basedir) / "notebooks"
@@ -55,7 +56,9 @@ mnist = {  # the network of notebooks that take one
 figures = {
     "figure1_inference_region": {"profile": profile.name, "device": device, "save": save},
     "figure2_label_regression": {**mnist, "save": save},
-    "figure3_ablation": {"profile": profile.name, "blocks": "mnist,cifar10", "device": device, "save": save},
+    "figure3_ablation": {
+        "profile": profile.name, "blocks": "mnist,cifar10", "device": device, "at_once": at_once, "save": save,
+    },
     "figure4_embedding": {
         "profile": profile.name, "method": profile.figures["methods"], "device": device, "save": save,
     },
@@ -88,7 +91,7 @@ rule train:
         given=lambda w: json.dumps(dict(
             dataset=w.dataset, backbone=w.backbone,
             method=profile.only(profile.train_jobs[int(w.job)], w.dataset, w.backbone),
-            seed=int(w.seed), epochs=profile.epochs_of(w.dataset, w.backbone) or 0, device=device)),
+            seed=int(w.seed), epochs=profile.epochs_of(w.dataset, w.backbone) or 0, device=device, at_once=at_once)),
     shell:
         papermill("train")
 

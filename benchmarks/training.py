@@ -6,6 +6,7 @@
 For each network, with SCE, batch 128:
 
 * `train`, `train at`: `isce.train.fit` itself, in five turns with `bare`; the median counts, of about --seconds for each.
+  With --at-once also several of them side by side, in images/s together.
 * `plain loop`: what a tutorial does. torchvision's data set with its transforms (ToTensor, Normalize; on CIFAR-10 crop and
   flip), a DataLoader with --workers, standard modules in float32, Adam, `F.cross_entropy`, `loss.item()` every 100 steps.
   `plain loop, at` takes the same inner steps by `torch.autograd.grad`.
@@ -26,6 +27,8 @@ LeNet-5 is bound by the dispatch of its small operations; ResNet-32 on a GPU by 
 import argparse
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -143,6 +146,23 @@ def rates(
     return own, rate
 
 
+def beside(spec: train.Spec, split: data.Split, at_once: int, images: int) -> float:
+    """Images/s of so many trainings together, side by side in threads as in `isce.train.train_all`; `images` in all."""
+    device = split.images.device
+    part = split.take(slice(0, min(max(2 * BATCH, images // at_once), len(split)) // BATCH * BATCH))
+
+    def one(seed: int) -> None:
+        with torch.cuda.stream(torch.cuda.Stream(device)) if device.type == "cuda" else nullcontext():
+            train.fit(spec.build().to(device), part, spec, progress=False)
+
+    with ThreadPoolExecutor(at_once) as pool:
+        list(pool.map(one, range(at_once)))  # the first time kernels are chosen
+        start = time.perf_counter()
+        list(pool.map(one, range(at_once)))
+        sync(device)
+    return at_once * len(part) / (time.perf_counter() - start)
+
+
 def layers(model: models.Classifier, x: Tensor) -> tuple[int, int]:
     """Of one image: the output values of all layers, and the multiply-adds of convolutions and linear layers."""
     values, products, hooks = 0, 0, []
@@ -224,6 +244,8 @@ def measure(
         own, bare = rates(step, spec, split, device, 2 * args.seconds)
         show(what, "isce", own, precision="bfloat16" if half else "float32")
         show(what, "bare", bare)
+        if args.at_once > 1:
+            show(what, f"isce, {args.at_once} at once", beside(spec, split, args.at_once, int(own * args.seconds)))
         show(what, "plain loop", plain_loop(spec, device, args.workers, args.seconds), workers=args.workers)
         if method == "sce":
             values, products = layers(model, x)
@@ -281,6 +303,7 @@ def main() -> None:
     parser.add_argument("--eps", type=float, default=0.5, help="l2 radius of the attacks")
     parser.add_argument("--n", type=int, default=256, help="test images attacked")
     parser.add_argument("--seconds", type=float, default=10.0, help="about as long for each measured loop")
+    parser.add_argument("--at-once", type=int, default=1, help="also this many trainings side by side, on a GPU")
     parser.add_argument("--workers", type=int, default=0, help="of the plain loop's DataLoader")
     parser.add_argument("--threads", type=int, default=None, help="of torch on the CPU")
     parser.add_argument("--device", default="auto")

@@ -21,7 +21,7 @@ from isce.attacks.norms import norm_of, per_image, steepest
 from isce.data import DATASETS, to_float
 from isce.losses import normalize_logits, softmax_cross_entropy
 from isce.methods import LinearHead
-from isce.models import Classifier
+from isce.models import Classifier, seeded
 
 STEPS, BATCH_SIZE = 20_000, 128
 EPS = (0.01, 0.04)  # of its attacks: a step on the [-1, 1] scale, half of it in our pixels; or an overshoot
@@ -91,8 +91,7 @@ class Head(LinearHead):
 def build(dataset: str, method: str = "isce", seed: int = 0, **options: float) -> Classifier:
     """Arm A's classifier (isce with s and m, or sce), weights drawn from `seed`; `set_pixel_mean` belongs before training."""
     shape = DATASETS[dataset].shape
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         backbone, head = Backbone(shape), LinearHead(64, 10) if method == "sce" else Head(64, 10, **options)
         return Classifier(backbone, head, (0.5,) * shape[0], (0.5,) * shape[0])
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 import torch
@@ -293,6 +294,18 @@ class InferenceTransform(nn.Module):
         return inference_logits(f, f.argmax(1), self.s, self.m)
 
 
+_SEEDING = Lock()
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """torch's generator of the CPU begins at `seed` inside the block and goes on after it as if nothing had been; one thread
+    at a time, since all share it."""
+    with _SEEDING, torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
 def build_model(
     dataset: str, backbone: str, method: str, *, embedding_dim: int | None = None, seed: int = 0, **options: Any
 ) -> Classifier:
@@ -314,8 +327,7 @@ def build_model(
         settings = {}  # eps and steps belong to the training
     if embedding_dim is not None and embedding_dim < 1:
         raise ValueError(f"embedding_dim must be at least 1, got {embedding_dim}")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         net = build_backbone(backbone, info.shape)
         width: int = net.dim  # type: ignore[assignment]
         embedding = None if embedding_dim is None else nn.Linear(width, embedding_dim)

@@ -6,10 +6,13 @@
 import dataclasses
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -141,6 +144,37 @@ def load_or_train(spec: Spec, device: str = "auto", progress: bool = True) -> Cl
             raise RuntimeError(f"{own.folder} does not hold what was just written: is the disk full or failing?")
     model.load_state_dict(weights)
     return arrange(model).eval()
+
+
+def train_all(specs: Iterable[Spec], device: str = "auto", progress: bool = True, at_once: int = 1) -> None:
+    """`load_or_train` each of `specs`, `at_once` of them side by side: the same models as one after the other.
+
+    A small network leaves most of a large GPU idle. Here each training has a thread and a CUDA stream of its own, so that
+    their kernels share the GPU; those of several processes would take turns. On a CPU one training uses all cores already.
+
+    Raises:
+        ValueError: at_once < 1. A training that fails stops those that have not begun, and raises after those under way.
+    """
+    if at_once < 1:
+        raise ValueError(f"at_once must be at least 1, got {at_once}")
+    place = record.pick_device(device)
+    wanted = {spec.trained().run_id: spec for spec in specs}.values()
+
+    def one(spec: Spec) -> None:
+        with torch.cuda.stream(torch.cuda.Stream(place)) if place.type == "cuda" else nullcontext():
+            load_or_train(spec, device, progress)
+
+    if at_once == 1:
+        for spec in wanted:
+            load_or_train(spec, device, progress)
+        return
+    with ThreadPoolExecutor(at_once) as pool:
+        try:
+            for done in as_completed([pool.submit(one, spec) for spec in wanted]):
+                done.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def result(spec: Spec) -> dict[str, Any] | None:
@@ -305,11 +339,14 @@ def fit(
     return history
 
 
+_RECORDING = Lock()  # of one CUDA graph at a time: beginning one empties the allocator's cache
+
+
 def replayed(gradients: Gradients, model: nn.Module, batch_size: int, train: data.Split) -> Gradients:
     """`gradients` as a CUDA graph: its hundreds of launches are recorded once and replayed as one.
 
     ResNet-32 at batch 128 is bound by launches, not by arithmetic. Inputs are copied into the graph's own tensors, its
-    gradients stay where the optimiser finds them. Where a graph cannot be recorded, one line says so, and the launches stay;
+    gradients stay where the optimiser finds them. Other threads may go on training meanwhile (`train_all`). Where a graph cannot be recorded, one line says so, and the launches stay;
     so they do for a model with forward hooks, which a replay would not call.
     """
     if any(module._forward_hooks for module in model.modules()):
@@ -326,7 +363,7 @@ def replayed(gradients: Gradients, model: nn.Module, batch_size: int, train: dat
                 gradients(*given)
         torch.cuda.current_stream(device).wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with _RECORDING, torch.cuda.graph(graph, capture_error_mode="thread_local"):
             loss, z = gradients(*given)
     except RuntimeError as error:
         record.log(f"isce: no CUDA graph ({str(error).splitlines()[0]}): training launch by launch, slower")

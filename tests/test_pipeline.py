@@ -3,12 +3,15 @@
 import os
 import signal
 import subprocess
+import sys
 import time
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from isce import record
+from isce import paper, profiles, record
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = """
@@ -102,3 +105,54 @@ def test_a_failing_job_says_why_and_leaves_no_output(start, tmp_path: Path) -> N
     assert process.returncode != 0
     assert "surface 'inference' is I-SCE's" in output
     assert not list((tmp_path / "runs" / "tiny").glob("attack*.ipynb"))
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> ModuleType:
+    source = spec_from_file_location("stages", ROOT / "benchmarks" / "stages.py")
+    assert source is not None
+    assert source.loader is not None
+    module = module_from_spec(source)
+    source.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["digits", "cpu", "full"])
+def test_the_stages_hold_all_that_is_published(name: str, benchmark: ModuleType) -> None:
+    profile = profiles.load(name)
+    staged = [e.path for _, evaluations in benchmark.stages(profile) for e in evaluations]
+    wanted = {
+        profile.evaluation(block, net, method, attack, seed).path
+        for block, net in profile.nets
+        for seed in profile.seeds_of(block, net)
+        for method in profile.methods
+        if profile.only(method, block, net)
+        for attack in profile.attacks(block, net, method)
+    }
+    wanted |= {e.path for e in profile.arm_a()}
+    for attack in paper.ABLATION_ATTACKS:
+        wanted |= {e.path for block, net in paper.ABLATION for e in profile.ablation(block, net, attack)}
+    assert set(staged) == wanted
+    names = [name for name, _ in benchmark.stages(profile)]
+    assert len(set(names)) == len(names)
+
+
+def test_stages_stop_in_time_go_on_and_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config").mkdir()
+    text = TINY.replace("networks: {}", "networks: {mnist-lenet5: {methods: 'sce,isce'}}")
+    (tmp_path / "config" / "tiny.yaml").write_text(text)
+    monkeypatch.setenv("ISCE_HOME", str(tmp_path))
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path / "runs"))
+    command = [sys.executable, str(ROOT / "benchmarks" / "stages.py"), "--profile", "tiny", "--device", "cpu"]
+    path = tmp_path / "results" / "benchmarks" / "stages-tiny-cpu.json"
+    outputs = []
+    for more in (["--minutes", "0"], ["--only", "tables,further", "--at-once", "2"], ["--only", "tables,further"]):
+        done = subprocess.run([*command, *more], capture_output=True, text=True, timeout=300, check=True)
+        outputs.append(done.stdout)
+    assert "stopped after 0 minutes" in outputs[0]
+    (tables, further) = (record.read_json(path) or {})["rows"]
+    assert (tables["trained"], tables["attacked"], tables["at once"]) == (2, 2 * 5, 2)
+    assert (further["trained"], further["attacked"]) == (0, 2)
+    assert outputs[1].count("stage mnist/lenet5") == 2
+    assert "trained" not in outputs[2]  # nothing left to do
+    assert len(list((tmp_path / "runs").glob("*/result.json"))) == 2

@@ -74,6 +74,40 @@ def test_same_spec_same_run_same_weights(own_runs: Path) -> None:
     torch.testing.assert_close(weights(load_or_train(spec, "cpu", progress=False)), first, rtol=0, atol=0)
 
 
+def test_trainings_side_by_side_are_those_of_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs = [Spec("digits", "lenet5", method, seed, epochs=2) for method in ("isce", "at", "random") for seed in (0, 1)]
+    state, found = torch.get_rng_state(), []
+    for at_once in (1, 3):
+        monkeypatch.setenv("ISCE_RUNS", str(tmp_path / str(at_once)))
+        train.train_all([*specs, specs[0]], "cpu", progress=False, at_once=at_once)
+        found.append([weights(load_or_train(spec, "cpu", progress=False)) for spec in specs])
+    for alone, beside in zip(*found, strict=True):
+        torch.testing.assert_close(beside, alone, rtol=0, atol=0)
+    assert torch.equal(torch.get_rng_state(), state)  # no thread's draws came out of the common generator
+
+
+def test_a_training_that_fails_stops_those_not_begun(own_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, gate = [], threading.Event()
+
+    def fake(spec: Spec, *_: object) -> None:
+        begun.append(spec.seed)
+        if spec.seed == 0:
+            raise FloatingPointError("the training loss became nan")
+        gate.wait(5)
+
+    monkeypatch.setattr(train, "load_or_train", fake)
+    threading.Timer(0.5, gate.set).start()
+    with pytest.raises(FloatingPointError, match="became nan"):
+        train.train_all([Spec("digits", "lenet5", "sce", seed) for seed in range(9)], "cpu", at_once=2)
+    assert gate.is_set()  # the one under way was waited for
+    assert len(begun) < 5
+    for wrong in (0, -1):
+        with pytest.raises(ValueError, match=f"at_once must be at least 1, got {wrong}"):
+            train.train_all([], at_once=wrong)
+
+
 @pytest.mark.parametrize("method", ["center", "at"])
 def test_a_resumed_training_equals_an_uninterrupted_one(
     own_runs: Path, method: str, monkeypatch: pytest.MonkeyPatch
@@ -251,7 +285,7 @@ def test_a_replayed_graph_gets_each_batch_and_leaves_the_statistics_alone(monkey
     for name in ("Stream", "current_stream", "stream"):
         monkeypatch.setattr(torch.cuda, name, lambda *_: MagicMock())
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
-    monkeypatch.setattr(torch.cuda, "graph", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "graph", lambda *_, **__: contextlib.nullcontext())
     replay = train.replayed(gradients, model, 8, split)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.named_buffers())
     model.eval()
@@ -344,6 +378,17 @@ def test_a_cuda_graph_trains_as_launch_by_launch(method: str, monkeypatch: pytes
         losses.append(train.fit(spec.build().cuda(), split, spec, progress=False)["loss"])
     assert "no CUDA graph" not in capsys.readouterr().err
     torch.testing.assert_close(*map(torch.tensor, losses), rtol=0.02, atol=0.01)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_side_by_side_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:  # type: ignore[no-untyped-def]
+    specs, losses = [Spec("digits", "resnet32", m, epochs=2) for m in ("sce", "isce", "center", "at")], []
+    for at_once in (1, 4):
+        monkeypatch.setenv("ISCE_RUNS", str(tmp_path / str(at_once)))
+        train.train_all(specs, "cuda", progress=False, at_once=at_once)
+        losses.append(torch.tensor([(train.result(spec) or {})["metrics"]["train_loss"] for spec in specs]))
+    assert "no CUDA graph" not in capsys.readouterr().err
+    torch.testing.assert_close(*losses, rtol=0.02, atol=0.01)
 
 
 def test_adversarial_images_stay_in_the_ball_and_raise_the_loss(digits_sce: Classifier) -> None:

@@ -1,0 +1,94 @@
+"""How long each stage of a profile takes: its trainings and attacks in one process, without notebooks.
+
+    python benchmarks/stages.py --profile full --at-once 4 --minutes 9
+    python benchmarks/stages.py --profile cpu --only mnist/lenet5
+
+Seed by seed and network by network: training and the attacks of the tables, the strongest, the others; then Figure 3's
+grids and arm A. What has a record is not made again, so a run that was stopped is gone on with, and `make replicate` finds it all
+done. Seconds add up over such runs, in results/benchmarks/stages-<profile>-<device>.json, a row per stage.
+
+--minutes: nothing is begun after them. Only a training's finished epochs and whole attacks outlast a kill.
+"""
+
+import argparse
+import time
+from collections.abc import Iterator
+
+from isce import evaluate, paper, profiles, record, train
+from isce.evaluate import Evaluation
+
+
+def stages(profile: profiles.Profile) -> Iterator[tuple[str, list[Evaluation]]]:
+    """(name, attacks) of all that a profile's tables, Figure 3 and arm A need, shallow networks first. A network is trained in
+    the first stage that attacks it."""
+    strongest = evaluate.parse(profile.strongest)
+    for seed in profile.seeds:
+        for block, net in sorted(profile.nets, key=lambda net: net[1] == "resnet32"):
+            if seed not in profile.seeds_of(block, net):
+                continue
+            columns = [
+                c for t in profile.tables for c in paper.TABLES[t].columns if (c.block, c.backbone) == (block, net)
+            ]
+            tables = [c.attack for c in columns]
+            wanted = [
+                profile.evaluation(block, net, method, attack, seed)
+                for method in profile.methods
+                if profile.only(method, block, net)
+                for attack in profile.attacks(block, net, method)
+            ]
+            where = f"{block}/{net} seed {seed}"
+            yield f"{where}: attacks of the tables", [e for e in wanted if e.attack in tables]
+            yield f"{where}: strongest", [e for e in wanted if e.attack in strongest]
+            yield f"{where}: further attacks", [e for e in wanted if e.attack not in tables + strongest]
+    for block, net in paper.ABLATION:
+        yield f"Figure 3, {block}/{net}", [e for a in paper.ABLATION_ATTACKS for e in profile.ablation(block, net, a)]
+    yield "arm A", profile.arm_a()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="The seconds of each stage of a profile, in one process.")
+    parser.add_argument("--profile", default="digits")
+    parser.add_argument("--only", default="", help="stages whose name contains one of these, separated by commas")
+    parser.add_argument("--at-once", type=int, default=1, help="trainings side by side on a GPU")
+    parser.add_argument("--minutes", type=float, default=None)
+    parser.add_argument("--device", default="auto")
+    args = parser.parse_args()
+    profile, device = profiles.load(args.profile), record.pick_device(args.device)
+    path = record.results_dir() / "benchmarks" / f"stages-{profile.name}-{device.type}.json"
+    start = time.perf_counter()
+    rows = {row["stage"]: row for row in (record.read_json(path) or {"rows": []})["rows"]}
+
+    def left() -> bool:
+        return args.minutes is None or time.perf_counter() - start < 60 * args.minutes
+
+    for name, evaluations in stages(profile):
+        if not any(part.strip() in name for part in args.only.split(",")):
+            continue
+        specs = {e.spec.trained().run_id: e.spec.trained() for e in evaluations}.values()
+        missing = [spec for spec in specs if train.result(spec) is None]
+        began, trained, attacked = time.perf_counter(), 0, 0
+        if left():
+            train.train_all(missing, args.device, progress=False, at_once=args.at_once)
+            trained = len(missing)
+        between = time.perf_counter()
+        for evaluation in evaluations:
+            if record.find(evaluation.path) is None and left():
+                evaluate.load_or_evaluate(evaluation, args.device, progress=False)
+                attacked += 1
+        if trained or attacked:
+            made = {"trained": trained, "training, s": between - began}
+            made |= {"attacked": attacked, "attacks, s": time.perf_counter() - between}
+            sums = {key: round(rows.get(name, {}).get(key, 0) + more, 1) for key, more in made.items()}
+            rows[name] = {"stage": name, **sums, "at once": args.at_once}
+            print("  ".join(f"{key} {value}" for key, value in rows[name].items()), flush=True)
+            source = record.provenance(device, "", time.perf_counter() - start, 0)
+            record.write_json(path, {"schema": record.SCHEMA, "rows": list(rows.values()), "provenance": source})
+        if not left():
+            print(f"stopped after {args.minutes:g} minutes; the same command goes on")
+            break
+    spent = [row["training, s"] + row["attacks, s"] for row in rows.values()]
+    print(f"{sum(spent):.0f} s in all: {path}")
+
+
+if __name__ == "__main__":
+    main()
