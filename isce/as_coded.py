@@ -23,7 +23,6 @@ from isce.losses import normalize_logits, softmax_cross_entropy
 from isce.methods import LinearHead
 from isce.models import Classifier, seeded
 
-STEPS, BATCH_SIZE = 20_000, 128
 EPS = (0.01, 0.04)  # of its attacks: a step on the [-1, 1] scale, half of it in our pixels; or an overshoot
 
 
