@@ -199,7 +199,7 @@ C6 | 4.2, Table 2 | AT loses noticeable clean accuracy on CIFAR-10 and is weaker
 (1) AT is significantly, and at least 1 point, below SCE on clean images of CIFAR-10; (2) I-SCE wins every comparison with AT under untargeted PGD-50. Stands: both. In part: one. Fails: none.
 
 C7 | 4.1, Figure 3 | The accuracy depends highly on s, m, attack and data set: choose them on a small validation set. | Figure 3
-For each data set and attack of Figure 3, a chi-square test that one accuracy holds for all (s, m), on validation images. Stands: p < 0.05 in over half of them. In part: in some. Fails: in none.
+For each data set and attack of Figure 3, a chi-square test that one accuracy holds for all (s, m), on validation images. Stands: p < 0.05 in over half of them, and all were run. In part: in some. Fails: in none.
 
 C8 | 4.2, Figure 4 | In a 3-D embedding SCE's classes are confused, I-SCE's are separable clusters with large margins. | Figure 4
 On MNIST, I-SCE is above SCE in the silhouette by Euclidean distance, in that by angle, and in the accuracy of the nearest class mean. Stands: in all three. In part: in some. Fails: in none.

@@ -262,7 +262,7 @@ def _adversarial_training(profile: Profile, arm: str) -> Finding:
 
 def _ablation(profile: Profile, arm: str) -> Finding:
     """C7."""
-    found, n = [], profile.figures["ablation_n"]
+    found, missing, n = [], [], profile.figures["ablation_n"]
     for block, backbone in paper.ABLATION:
         for attack in paper.ABLATION_ATTACKS:
             records = [record.find(e.path) for e in profile.ablation(block, backbone, attack)]
@@ -272,11 +272,13 @@ def _ablation(profile: Profile, arm: str) -> Finding:
                 p = float(chi2_contingency(table).pvalue) if (table.sum(1) > 0).all() else 1.0
                 words = f"{block} {attack}: {100 * min(right) / n:.1f} to {100 * max(right) / n:.1f} %, p = {p:.2g}"
                 found.append((words, p < LEVEL))
+            else:
+                missing.append(f"{block} {attack}")
     if not found:
         return Finding(OPEN)
     varies = share(sure for _, sure in found)
-    verdict = STANDS if varies > 0.5 else PART if varies else FAILS
-    measured = "; ".join(words for words, _ in found)
+    verdict = STANDS if varies > 0.5 and not missing else PART if varies else FAILS
+    measured = "; ".join(words for words, _ in found) + (f"; not run: {', '.join(missing)}" if missing else "")
     return Finding(verdict, measured, f"{n} validation images, 1 seed", f"chi-square over the grid, p < {LEVEL}")
 
 

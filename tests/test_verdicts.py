@@ -245,6 +245,8 @@ def test_c7(digits: Profile) -> None:
     panel("cifar10", "cnn8", "pgd_un_50", varied)
     assert verdict(digits, "C7") == verdicts.PART
     panel("mnist", "lenet5", "pgd_un_50", varied)
+    assert verdict(digits, "C7") == verdicts.PART  # two of three, and one is not run
+    assert "; not run: cifar10 deepfool_50" in verdicts.RULES["C7"](digits, "B").measured
     panel("cifar10", "cnn8", "deepfool_50", varied)
     assert verdict(digits, "C7") == verdicts.STANDS
     shorter = dataclasses.replace(digits, figures=digits.figures | {"ablation_epochs": {"digits": 3}})
