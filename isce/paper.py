@@ -176,8 +176,8 @@ COMPARISON = (
     "A comparison is I-SCE against one method on the same images: in one column of the tables (arm B), under one attack as "
     "coded at one level, against SCE as coded alone (arm A), or at one radius on one network, on the images that withstand "
     "every attack of the profile (arm C). It is won or lost where an exact McNemar test has p < 0.05, else a tie; a rule that "
-    "counts them counts those that have records; the best of all is known where all nine methods have one, and a claim on all "
-    "competitors stands only where each could be compared."
+    "counts them counts those that have records; the best of all is known where all nine methods have one, and a claim stands "
+    "only where all that it speaks of was compared."
 )
 _CLAIMS = """
 C1 | 4.2, Tables 1, 2 | Under L2 PGD, I-SCE is better than the others in most cases and keeps its clean accuracy. | Tables 1, 2

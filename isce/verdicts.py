@@ -157,13 +157,25 @@ def tally(found: Sequence[Duel]) -> str:
     )
 
 
-def so_far(verdict: str, found: Sequence[Duel], rivals: Sequence[str]) -> tuple[str, str]:
-    """A claim on several competitors stands only where each was met. -> the verdict, and in words who was met if not all."""
-    met = [name for name in rivals if any(d.rival == name for d in found)]
-    if len(met) == len(rivals):
-        return verdict, ""
-    who = ", ".join(methods.get(name).label for name in met)
-    return PART if verdict == STANDS else verdict, f"; of the {len(rivals)} others only {who} could be compared"
+def compared(
+    profile: Profile, arm: str, numbers: Sequence[int], attacks: str, rivals: Sequence[str]
+) -> tuple[list[Duel], str]:
+    """I-SCE against each rival in each case of these tables that has records; and in words what has none, "" if nothing."""
+    wanted = cases(profile, arm, numbers, attacks)
+    found, gaps = duels(wanted, rivals), []
+    met = [methods.get(name).label for name in rivals if any(d.rival == name for d in found)]
+    if len(met) < len(rivals):
+        gaps.append(f"of the {len(rivals)} others only {', '.join(met)} could be compared")
+    if len(found) < len(wanted) * len(rivals):
+        gaps.append(f"{len(found)} of {len(wanted) * len(rivals)} comparisons have records")
+    if absent := [str(n) for n in numbers if n not in profile.tables]:
+        gaps.append(f"this profile has no Table {', '.join(absent)}")
+    return found, "".join(f"; {gap}" for gap in gaps)
+
+
+def so_far(verdict: str, gaps: str) -> str:
+    """A claim stands only where all that it speaks of was compared."""
+    return PART if verdict == STANDS and gaps else verdict
 
 
 def differences(found: Sequence[Duel]) -> str:
@@ -189,7 +201,7 @@ def _better(
 ) -> Finding:
     """C1, C4, C13: I-SCE wins most comparisons, and keeps its clean accuracy where that is claimed."""
     rivals = [rival] if rival else _rivals(arm)
-    found = duels(cases(profile, arm, numbers, attacks), rivals)
+    found, gaps = compared(profile, arm, numbers, attacks, rivals)
     clean = duels(cases(profile, arm, numbers, "clean"), ["sce"]) if keeps_clean else []
     if not found or (keeps_clean and not clean):
         return Finding(OPEN)
@@ -197,8 +209,7 @@ def _better(
     if clean:
         verdict = PART if verdict == STANDS and min(d.points for d in clean) < -1 else verdict
         measured += f"; clean {differences(clean)} to SCE"
-    verdict, who = so_far(verdict, found, rivals)
-    return Finding(verdict, measured + who + left(profile, arm, numbers), size(found), MCNEMAR)
+    return Finding(so_far(verdict, gaps), measured + gaps + left(profile, arm, numbers), size(found), MCNEMAR)
 
 
 def _gap(profile: Profile, arm: str) -> Finding:
@@ -213,20 +224,20 @@ def _gap(profile: Profile, arm: str) -> Finding:
 
 def _every(profile: Profile, arm: str) -> Finding:
     """C3."""
-    found = duels(cases(profile, arm, [3], "deepfool"), _rivals(arm))
+    found, gaps = compared(profile, arm, [3], "deepfool", _rivals(arm))
     if not found:
         return Finding(OPEN)
     won, large = share(d.winner > 0 for d in found), share(d.points > 50 for d in found)
-    verdict, who = so_far(STANDS if won == 1 and large > 0.5 else PART if won > 0.5 else FAILS, found, _rivals(arm))
-    return Finding(verdict, tally(found) + who + left(profile, arm, [3]), size(found), MCNEMAR)
+    verdict = so_far(STANDS if won == 1 and large > 0.5 else PART if won > 0.5 else FAILS, gaps)
+    return Finding(verdict, tally(found) + gaps + left(profile, arm, [3]), size(found), MCNEMAR)
 
 
 def _shallow(profile: Profile, arm: str) -> Finding:
     """C5."""
-    found = duels(cases(profile, arm, [5, 6], "pgd"), _rivals(arm))
+    found, gaps = compared(profile, arm, [5, 6], "pgd", _rivals(arm))
     mmc_clean = duels(cases(profile, arm, [7], "clean"), ["sce"], "mmc")
-    near, first = [], []
-    for case in cases(profile, arm, [7], "deepfool"):
+    near, first, columns = [], [], cases(profile, arm, [7], "deepfool")
+    for case in columns:
         found_of = zip(METHODS, nested([case.outcomes(m) for m in METHODS]), strict=True)
         accuracy = {m: 100 * float(np.mean(list(bits.values()))) for m, bits in found_of if bits}
         if len(accuracy) == len(METHODS):  # else nobody knows the best
@@ -241,12 +252,13 @@ def _shallow(profile: Profile, arm: str) -> Finding:
         share(points >= -5 for points in near) > 0.5,
         share(first) > 0.5 and all(d.winner < 0 for d in mmc_clean),
     ]
-    verdict, who = so_far(STANDS if all(parts) else PART if parts[0] or parts[2] else FAILS, found, _rivals(arm))
+    verdict = STANDS if all(parts) and len(near) == len(columns) else PART if parts[0] or parts[2] else FAILS
     measured = (
-        f"(1, 2) {tally(found)}{who}; (3) to the best of the others {', '.join(f'{points:+.1f}' for points in near)} points; "
+        f"(1, 2) {tally(found)}{gaps}; (3) to the best of the others {', '.join(f'{points:+.1f}' for points in near)} points, "
+        f"{len(near)} of {len(columns)} columns known; "
         f"(4) MMC the best in {sum(first)} of {len(first)}, its clean accuracy {differences(mmc_clean)} to SCE"
     )
-    return Finding(verdict, measured, size(found), MCNEMAR)
+    return Finding(so_far(verdict, gaps), measured, size(found), MCNEMAR)
 
 
 def _adversarial_training(profile: Profile, arm: str) -> Finding:

@@ -95,6 +95,22 @@ def test_a_claim_on_all_competitors_stands_only_where_each_could_be_compared(dig
         assert "could be compared" not in found.measured
 
 
+def test_a_claim_on_several_tables_stands_only_where_each_was_run(digits: Profile) -> None:
+    for numbers in ([5, 6, 7], [1, 2, 3, 4]):
+        for attack in ("pgd", "deepfool", "simba"):
+            write_all(digits, numbers, attack, {"isce": 20, "arcface": 2})
+        found = verdicts.RULES["C13"](digits, "B")
+        if numbers == [5, 6, 7]:
+            assert found.verdict == verdicts.PART
+            assert "; 24 of 52 comparisons have records" in found.measured
+    assert found.verdict == verdicts.STANDS
+    assert "have records" not in found.measured
+    less = dataclasses.replace(digits, tables=[1, 3, 4, 5, 6, 7])
+    found = verdicts.RULES["C13"](less, "B")
+    assert found.verdict == verdicts.PART
+    assert "; this profile has no Table 2" in found.measured
+
+
 def test_c1_and_c4_between_a_quarter_and_half_stand_in_part(digits: Profile) -> None:
     write_all(digits, [1, 2], "clean", {"isce": 20, "sce": 20})
     write_all(digits, [1, 2], "pgd_un", {"isce": 10}, 10)
