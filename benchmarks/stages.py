@@ -3,9 +3,10 @@
     python benchmarks/stages.py --profile full --at-once 4 --minutes 9
     python benchmarks/stages.py --profile cpu --only mnist/lenet5
 
-Seed by seed and network by network: training and the attacks of the tables, the strongest, the others; then Figure 3's
-grids and arm A. What has a record is not made again, so a run that was stopped is gone on with, and `make replicate` finds it all
-done. Seconds add up over such runs, in results/benchmarks/stages-<profile>-<device>.json, a row per stage.
+Seed by seed and network by network, shallow ones first: training and the attacks of the tables, the strongest; then Figure
+3's grids, arm A, and the networks' further attacks. What has a record is not made again, so a run that was stopped is gone
+on with, and `make replicate` finds it all done. Seconds add up over such runs, in results/benchmarks/stages-<profile>-<device>.json,
+a row per stage.
 
 --minutes: nothing is begun after them. Only a training's finished epochs and whole attacks outlast a kill.
 """
@@ -18,31 +19,36 @@ from isce import evaluate, paper, profiles, record, train
 from isce.evaluate import Evaluation
 
 
+def groups(profile: profiles.Profile, block: str, net: str, seed: int) -> dict[str, list[Evaluation]]:
+    """A network's attacks: those of the paper's tables, the strongest, and the others."""
+    columns = [c for t in profile.tables for c in paper.TABLES[t].columns if (c.block, c.backbone) == (block, net)]
+    found: dict[str, list[Evaluation]] = {"attacks of the tables": [], "strongest": [], "further attacks": []}
+    for method in profile.only(",".join(profile.methods), block, net).split(","):
+        for attack in profile.attacks(block, net, method):
+            of_tables, strongest = attack in {c.attack for c in columns}, attack in evaluate.parse(profile.strongest)
+            kind = "attacks of the tables" if of_tables else "strongest" if strongest else "further attacks"
+            found[kind].append(profile.evaluation(block, net, method, attack, seed))
+    return found
+
+
 def stages(profile: profiles.Profile) -> Iterator[tuple[str, list[Evaluation]]]:
-    """(name, attacks) of all that a profile's tables, Figure 3 and arm A need, shallow networks first. A network is trained in
-    the first stage that attacks it."""
-    strongest = evaluate.parse(profile.strongest)
-    for seed in profile.seeds:
-        for block, net in sorted(profile.nets, key=lambda net: net[1] == "resnet32"):
-            if seed not in profile.seeds_of(block, net):
-                continue
-            columns = [
-                c for t in profile.tables for c in paper.TABLES[t].columns if (c.block, c.backbone) == (block, net)
-            ]
-            tables = [c.attack for c in columns]
-            wanted = [
-                profile.evaluation(block, net, method, attack, seed)
-                for method in profile.methods
-                if profile.only(method, block, net)
-                for attack in profile.attacks(block, net, method)
-            ]
-            where = f"{block}/{net} seed {seed}"
-            yield f"{where}: attacks of the tables", [e for e in wanted if e.attack in tables]
-            yield f"{where}: strongest", [e for e in wanted if e.attack in strongest]
-            yield f"{where}: further attacks", [e for e in wanted if e.attack not in tables + strongest]
+    """(name, attacks) of all that a profile's tables, Figure 3 and arm A need. A network is trained in the first stage that
+    attacks it."""
+    nets = sorted(profile.nets, key=lambda net: net[1] == "resnet32")
+    networks = {
+        f"{block}/{net} seed {seed}": groups(profile, block, net, seed)
+        for seed in profile.seeds
+        for block, net in nets
+        if seed in profile.seeds_of(block, net)
+    }
+    for name, group in networks.items():
+        for kind in ("attacks of the tables", "strongest"):
+            yield f"{name}: {kind}", group[kind]
     for block, net in paper.ABLATION:
         yield f"Figure 3, {block}/{net}", [e for a in paper.ABLATION_ATTACKS for e in profile.ablation(block, net, a)]
     yield "arm A", profile.arm_a()
+    for name, group in networks.items():
+        yield f"{name}: further attacks", group["further attacks"]
 
 
 def main() -> None:
