@@ -310,14 +310,15 @@ def main() -> None:
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    device, start, rows = record.pick_device(args.device), time.perf_counter(), []
-    path = record.results_dir() / "benchmarks" / f"training-{device.type}.json"
+    device = record.pick_device(args.device)
     for net in args.nets.split(","):
         dataset, backbone, *epochs = net.split("/")
-        rows += measure(dataset, backbone, int(epochs[0]) if epochs else None, device, args)
+        start = time.perf_counter()
+        rows = measure(dataset, backbone, int(epochs[0]) if epochs else None, device, args)
+        path = record.results_dir() / "benchmarks" / f"training-{device.type}-{dataset}-{backbone}.json"
         source = record.provenance(device, "", time.perf_counter() - start, len(rows))
         record.write_json(path, {"schema": record.SCHEMA, "settings": vars(args), "rows": rows, "provenance": source})
-    print(path)
+        print(path)
 
 
 if __name__ == "__main__":
