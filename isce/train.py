@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -151,6 +151,7 @@ def train_all(specs: Iterable[Spec], device: str = "auto", progress: bool = True
 
     A small network leaves most of a large GPU idle. Here each training has a thread and a CUDA stream of its own, so that
     their kernels share the GPU; those of several processes would take turns. On a CPU one training uses all cores already.
+    `progress`: a bar of epochs for each; one of networks is there in any case, where there are several.
 
     Raises:
         ValueError: at_once < 1. A training that fails stops those that have not begun, and raises after those under way.
@@ -164,13 +165,14 @@ def train_all(specs: Iterable[Spec], device: str = "auto", progress: bool = True
         with torch.cuda.stream(torch.cuda.Stream(place)) if place.type == "cuda" else nullcontext():
             load_or_train(spec, device, progress)
 
+    bar = partial(tqdm, total=len(wanted), disable=len(wanted) < 2, leave=False, mininterval=1, unit="network")
     if at_once == 1:
-        for spec in wanted:
+        for spec in bar(wanted):
             load_or_train(spec, device, progress)
         return
     with ThreadPoolExecutor(at_once) as pool:
         try:
-            for done in as_completed([pool.submit(one, spec) for spec in wanted]):
+            for done in bar(as_completed([pool.submit(one, spec) for spec in wanted])):
                 done.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
