@@ -21,12 +21,12 @@ from isce.evaluate import Evaluation
 
 def groups(profile: profiles.Profile, block: str, net: str, seed: int) -> dict[str, list[Evaluation]]:
     """A network's attacks: those of the paper's tables, the strongest, and the others."""
-    columns = [c for t in profile.tables for c in paper.TABLES[t].columns if (c.block, c.backbone) == (block, net)]
+    tables, strongest = profile.table_attacks(block, net), evaluate.parse(profile.strongest)
     found: dict[str, list[Evaluation]] = {"attacks of the tables": [], "strongest": [], "further attacks": []}
     for method in profile.only(",".join(profile.methods), block, net).split(","):
         for attack in profile.attacks(block, net, method):
-            of_tables, strongest = attack in {c.attack for c in columns}, attack in evaluate.parse(profile.strongest)
-            kind = "attacks of the tables" if of_tables else "strongest" if strongest else "further attacks"
+            kind = "strongest" if attack in strongest else "further attacks"
+            kind = "attacks of the tables" if attack in tables else kind
             found[kind].append(profile.evaluation(block, net, method, attack, seed))
     return found
 

@@ -28,7 +28,7 @@ import argparse
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from statistics import median
 
 import torch
 import torch.nn.functional as F
@@ -127,7 +127,7 @@ def plain_adversary(model: nn.Module, x: Tensor, y: Tensor, std: Tensor, eps: fl
 def rates(
     bare: Callable[[], object], spec: train.Spec, split: data.Split, device: torch.device, seconds: float
 ) -> tuple[float, float]:
-    """Images/s of `isce.train.fit` and of `bare`, which takes BATCH of them: the medians of five turns of each, about `seconds` in all.
+    """Images/s of `isce.train.fit` and of `bare`, which takes BATCH of them: the medians of five turns of each, about `seconds` for each.
 
     In turns, since a machine's speed drifts by more than the two differ.
     """
@@ -140,9 +140,9 @@ def rates(
     fitted(2 * BATCH)
     turns = []
     for _ in range(5):
-        rate = BATCH / clock(bare, device, seconds / 10)
-        turns.append((fitted(max(10, int(rate * seconds / 10) // BATCH) * BATCH), rate))
-    own, rate = (sorted(values)[2] for values in zip(*turns, strict=True))
+        rate = BATCH / clock(bare, device, seconds / 5)
+        turns.append((fitted(max(10, int(rate * seconds / 5) // BATCH) * BATCH), rate))
+    own, rate = map(median, zip(*turns, strict=True))
     return own, rate
 
 
@@ -152,7 +152,7 @@ def beside(spec: train.Spec, split: data.Split, at_once: int, images: int) -> fl
     part = split.take(slice(0, min(max(2 * BATCH, images // at_once), len(split)) // BATCH * BATCH))
 
     def one(seed: int) -> None:
-        with torch.cuda.stream(torch.cuda.Stream(device)) if device.type == "cuda" else nullcontext():
+        with train.own_stream(device):
             train.fit(spec.build().to(device), part, spec, progress=False)
 
     with ThreadPoolExecutor(at_once) as pool:
@@ -241,7 +241,7 @@ def measure(
             F.cross_entropy(model(x), y).backward()
             optimizer.step()
 
-        own, bare = rates(step, spec, split, device, 2 * args.seconds)
+        own, bare = rates(step, spec, split, device, args.seconds)
         show(what, "isce", own, precision="bfloat16" if half else "float32")
         show(what, "bare", bare)
         if args.at_once > 1:

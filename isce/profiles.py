@@ -112,13 +112,15 @@ class Profile:
         n = n if attack == "clean" else min(self.n_of(block, backbone), n)
         return Evaluation(spec, attack, self.levels(block, attack), n, self.simba_queries[block])
 
+    def table_attacks(self, block: str, backbone: str) -> list[str]:
+        """What the profile's tables ask for on this network."""
+        columns = [c for t in self.tables for c in paper.TABLES[t].columns]
+        return list(dict.fromkeys(c.attack for c in columns if (c.block, c.backbone) == (block, backbone)))
+
     def common_attacks(self, block: str, backbone: str) -> list[str]:
-        """Those of every method at both levels: what the profile's tables ask for on this network, then `beyond`."""
-        columns = [
-            c for t in self.tables for c in paper.TABLES[t].columns if (c.block, c.backbone) == (block, backbone)
-        ]
+        """Those of every method at both levels: `table_attacks`, then `beyond`."""
         beyond = self.networks.get(f"{block}-{backbone}", {}).get("beyond", self.beyond)
-        return list(dict.fromkeys([*(c.attack for c in columns), *parse(beyond)]))
+        return list(dict.fromkeys([*self.table_attacks(block, backbone), *parse(beyond)]))
 
     def attacks(self, block: str, backbone: str, method: str = "") -> list[str]:
         """All attacks on a network: the common ones, those made for `method` (for any, where it is ""), the strongest."""

@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -146,6 +146,11 @@ def load_or_train(spec: Spec, device: str = "auto", progress: bool = True) -> Cl
     return arrange(model).eval()
 
 
+def own_stream(device: torch.device) -> AbstractContextManager[Any]:
+    """A CUDA stream for what one thread does inside the block; on a CPU nothing."""
+    return torch.cuda.stream(torch.cuda.Stream(device)) if device.type == "cuda" else nullcontext()
+
+
 def train_all(specs: Iterable[Spec], device: str = "auto", progress: bool = True, at_once: int = 1) -> None:
     """`load_or_train` each of `specs`, `at_once` of them side by side: the same models as one after the other.
 
@@ -162,7 +167,7 @@ def train_all(specs: Iterable[Spec], device: str = "auto", progress: bool = True
     wanted = {spec.trained().run_id: spec for spec in specs}.values()
 
     def one(spec: Spec) -> None:
-        with torch.cuda.stream(torch.cuda.Stream(place)) if place.type == "cuda" else nullcontext():
+        with own_stream(place):
             load_or_train(spec, device, progress)
 
     bar = partial(tqdm, total=len(wanted), disable=len(wanted) < 2, leave=False, mininterval=1, unit="network")
