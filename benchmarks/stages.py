@@ -19,36 +19,28 @@ from isce import evaluate, paper, profiles, record, train
 from isce.evaluate import Evaluation
 
 
-def groups(profile: profiles.Profile, block: str, net: str, seed: int) -> dict[str, list[Evaluation]]:
-    """A network's attacks: those of the paper's tables, the strongest, and the others."""
-    tables, strongest = profile.table_attacks(block, net), evaluate.parse(profile.strongest)
-    found: dict[str, list[Evaluation]] = {"attacks of the tables": [], "strongest": [], "further attacks": []}
-    for method in profile.only(",".join(profile.methods), block, net).split(","):
-        for attack in profile.attacks(block, net, method):
-            kind = "strongest" if attack in strongest else "further attacks"
-            kind = "attacks of the tables" if attack in tables else kind
-            found[kind].append(profile.evaluation(block, net, method, attack, seed))
-    return found
+def kind(profile: profiles.Profile, block: str, net: str, attack: str) -> str:
+    if attack in evaluate.parse(profile.strongest):
+        return "strongest"
+    return "attacks of the tables" if attack in profile.table_attacks(block, net) else "further attacks"
 
 
 def stages(profile: profiles.Profile) -> Iterator[tuple[str, list[Evaluation]]]:
     """(name, attacks) of all that a profile's tables, Figure 3 and arm A need. A network is trained in the first stage that
     attacks it."""
-    nets = sorted(profile.nets, key=lambda net: net[1] == "resnet32")
-    networks = {
-        f"{block}/{net} seed {seed}": groups(profile, block, net, seed)
-        for seed in profile.seeds
-        for block, net in nets
-        if seed in profile.seeds_of(block, net)
-    }
-    for name, group in networks.items():
-        for kind in ("attacks of the tables", "strongest"):
-            yield f"{name}: {kind}", group[kind]
+    found: dict[str, dict[str, list[Evaluation]]] = {}
+    for block, net, method, seed in sorted(profile.runs, key=lambda run: (run[3], run[1] == "resnet32")):
+        group = found.setdefault(f"{block}/{net} seed {seed}", {})
+        for evaluation in profile.evaluations(block, net, method, seed):
+            group.setdefault(kind(profile, block, net, evaluation.attack), []).append(evaluation)
+    for name, group in found.items():
+        for stage in ("attacks of the tables", "strongest"):
+            yield f"{name}: {stage}", group.get(stage, [])
     for block, net in paper.ABLATION:
         yield f"Figure 3, {block}/{net}", [e for a in paper.ABLATION_ATTACKS for e in profile.ablation(block, net, a)]
     yield "arm A", profile.arm_a()
-    for name, group in networks.items():
-        yield f"{name}: further attacks", group["further attacks"]
+    for name, group in found.items():
+        yield f"{name}: further attacks", group.get("further attacks", [])
 
 
 def main() -> None:

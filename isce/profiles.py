@@ -128,6 +128,20 @@ class Profile:
         names = [*self.common_attacks(block, backbone), *parse(",".join(filter(None, made))), *parse(self.strongest)]
         return list(dict.fromkeys(names))
 
+    @property
+    def runs(self) -> list[tuple[str, str, str, int]]:
+        """(block, backbone, method, seed) of arm B that are run, a network and its seeds at a time."""
+        return [
+            (*net, method, seed)
+            for net in self.nets
+            for seed in self.seeds_of(*net)
+            for method in methods.parse(self.only(",".join(self.methods), *net))
+        ]
+
+    def evaluations(self, block: str, backbone: str, method: str, seed: int = 0) -> list[Evaluation]:
+        """All attacks on one of `runs`, those of the tables first."""
+        return [self.evaluation(block, backbone, method, a, seed) for a in self.attacks(block, backbone, method)]
+
     def arm_a(self) -> list[Evaluation]:
         """What arm A needs: ResNet-32 as coded, with I-SCE and with SCE, on clean images and under `as_coded`'s attacks."""
         return [

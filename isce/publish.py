@@ -22,14 +22,10 @@ def publish(name: str) -> list[str]:
     results/<profile>/table<N>.tex and .html. A record there of fewer images than its successor's goes. Returns the records'
     paths under results/."""
     profile, wanted = load(name), []
-    for block, backbone in profile.nets:
-        for method in profile.methods:
-            for seed in profile.seeds:
-                wanted.append(profile.spec(block, backbone, method, seed).trained().folder / "result.json")
-                attacks = profile.attacks(block, backbone, method)
-                wanted += [latest(profile.evaluation(block, backbone, method, attack, seed)) for attack in attacks]
-                folder = profile.spec(block, backbone, method, seed).folder
-                wanted += [*sorted(folder.glob("checks/*.json")), folder / "theory.json", folder / "curves.json"]
+    for run in profile.runs:
+        spec = profile.spec(*run)
+        wanted += [spec.trained().folder / "result.json", *map(latest, profile.evaluations(*run))]
+        wanted += [*sorted(spec.folder.glob("checks/*.json")), spec.folder / "theory.json", spec.folder / "curves.json"]
     wanted += [path for e in profile.arm_a() for path in (e.spec.folder / "result.json", e.path)]
     weighty = {path for path in wanted if path.name == "result.json"}
     for block, backbone in ABLATION:
