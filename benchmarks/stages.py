@@ -14,6 +14,7 @@ a row per stage.
 import argparse
 import time
 from collections.abc import Iterator
+from itertools import chain
 
 from isce import evaluate, paper, profiles, record, train
 from isce.evaluate import Evaluation
@@ -37,7 +38,10 @@ def stages(profile: profiles.Profile) -> Iterator[tuple[str, list[Evaluation]]]:
         for stage in ("attacks of the tables", "strongest"):
             yield f"{name}: {stage}", group.get(stage, [])
     for block, net in paper.ABLATION:
-        yield f"Figure 3, {block}/{net}", [e for a in paper.ABLATION_ATTACKS for e in profile.ablation(block, net, a)]
+        yield (
+            f"Figure 3, {block}/{net}",
+            [e for a in paper.ABLATION_ATTACKS for e in chain(*profile.ablation(block, net, a))],
+        )
     yield "arm A", profile.arm_a()
     for name, group in found.items():
         yield f"{name}: further attacks", group.get("further attacks", [])

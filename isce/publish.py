@@ -1,5 +1,6 @@
 """What is committed of a profile: its records under results/, its tables in Markdown, LaTeX and HTML, its verdicts, the README's table."""
 
+import itertools
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,8 +30,9 @@ def publish(name: str) -> list[str]:
     wanted += [path for e in profile.arm_a() for path in (e.spec.folder / "result.json", e.path)]
     weighty = {path for path in wanted if path.name == "result.json"}
     for block, backbone in ABLATION:
-        grid = [e for attack in ABLATION_ATTACKS for e in profile.ablation(block, backbone, attack)]
-        wanted += [path for e in grid for path in (e.spec.folder / "result.json", e.path)]
+        for attack in ABLATION_ATTACKS:
+            for e in itertools.chain(*profile.ablation(block, backbone, attack)):
+                wanted += [e.spec.folder / "result.json", e.path]
     for dataset in dict.fromkeys(profile.stand_in.values()):  # Figure 4's measures of separation
         for path in sorted(record.runs_dir().glob(f"{dataset}-*-3d-seed*/separation.json")):
             wanted += [path, path.with_name("result.json")]

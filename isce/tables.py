@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
+from scipy.stats import binom
 
 from isce import paper, record
 from isce.data import DATASETS
@@ -40,7 +41,7 @@ def spread(values: Sequence[float], n: int) -> dict[str, Any]:
 def measure(evaluations: Sequence[Evaluation], level: int = 0) -> dict[str, Any] | None:
     """One cell: the `spread` of an attack's accuracy over the seeds that have a record, or None where none has.
 
-    n: the fewest images that one of the seeds has; of: those that were asked for.
+    n: the fewest images that one of the seeds has; of, of_seeds: the images and seeds that were asked for.
     """
     found = [find(e) for e in evaluations]
     records = [r for r in found if r is not None]
@@ -49,6 +50,7 @@ def measure(evaluations: Sequence[Evaluation], level: int = 0) -> dict[str, Any]
     results = [r["results"][level] for r in records]
     return spread([r["accuracy"] for r in results], min(r["n"] for r in records)) | {
         "of": evaluations[0].n,
+        "of_seeds": len(evaluations),
         "level": results[0]["level"],
         "median": (records[0].get("minimal") or {}).get("median"),
         "commit": records[0]["provenance"]["commit"][:10],
@@ -61,15 +63,33 @@ def nested(found: Sequence[dict[int, np.ndarray]]) -> list[dict[int, np.ndarray]
     return [{seed: right[:n] for seed, right in seeds.items()} for seeds in found]
 
 
-def p_below(ours: dict[int, np.ndarray], theirs: dict[int, np.ndarray]) -> float:
-    """The p-value for `theirs` being below `ours`, outcomes by seed as from `outcomes`; 1.0 where it is not, or no seed is shared.
+def sign_flip(differences: np.ndarray) -> float:
+    """Exact two-sided randomisation test that paired differences (n,), whole numbers, lie around 0: the p-value.
 
-    The exact McNemar test. With several seeds an image still counts once, for the method that is right on it in more of
-    the shared seeds: an image's outcomes under several seeds are not independent, and pooled they would feign certainty.
+    Under the null hypothesis each difference would as soon have the other sign. Where all are -1, 0 or 1 it is McNemar's.
+    """
+    sizes, counts = np.unique(np.abs(differences), return_counts=True)
+    sums = np.ones(1)  # the probabilities of the sum: -total, 2 - total, ..., total
+    for size, count in zip(sizes[sizes > 0], counts[sizes > 0], strict=True):
+        own = np.zeros(size * count + 1)
+        own[::size] = binom.pmf(np.arange(count + 1), count, 0.5)
+        sums = np.convolve(sums, own)
+    total = len(sums) - 1
+    as_far = np.abs(2 * np.arange(total + 1) - total) >= abs(differences.sum())
+    return min(1.0, float(sums[as_far].sum()))
+
+
+def p_below(ours: dict[int, np.ndarray], theirs: dict[int, np.ndarray]) -> float:
+    """The p-value for `theirs` being below `ours`, outcomes by seed as from `outcomes`: `sign_flip` of each image's share of
+    seeds that are right on it, ours less theirs. An image counts once: its outcomes under several seeds are not independent.
+
+    1.0 unless every network of `ours` is above every one of `theirs`: a test over images knows nothing of other trainings.
     """
     ours, theirs = nested([ours, theirs])
-    lead = sum((ours[seed].astype(int) - theirs[seed] for seed in set(ours) & set(theirs)), np.zeros(1, int))
-    return record.mcnemar(lead > 0, lead < 0) if (lead > 0).sum() > (lead < 0).sum() else 1.0
+    if not ours or not theirs or min(a.mean() for a in ours.values()) <= max(b.mean() for b in theirs.values()):
+        return 1.0
+    a, b = (np.stack(list(right.values())).sum(0) for right in (ours, theirs))
+    return sign_flip(len(theirs) * a - len(ours) * b)
 
 
 def not_rejected(p: dict[str, float]) -> list[str]:
@@ -116,7 +136,8 @@ def cells(number: int, profile: Profile, methods: Sequence[str] | None = None) -
         for column in table.columns:
             at = column.eps_index or 0
             wanted = [
-                profile.evaluation(column.block, column.backbone, method, column.attack, seed) for seed in profile.seeds
+                profile.evaluation(column.block, column.backbone, method, column.attack, seed)
+                for seed in profile.seeds_of(column.block, column.backbone)
             ]
             stated = table.value(method, column.key) if method in table.rows else ""
             cell = {"level": wanted[0].levels[at], "accuracy": math.nan} | (measure(wanted, at) or {})
@@ -150,18 +171,34 @@ def worst_outcomes(
 ) -> dict[int, np.ndarray]:
     """Which images stayed right under all of the method's attacks at a radius, on the seeds that have a record of each.
 
-    complete: none, where an attack of the profile has no record at all; else the attacks that have one. SimBA's level is a
-    step, as-coded attacks have no ball: they do not count.
+    Where the model itself is random, those that did under the strongest attack: each record holds another draw of it, and an
+    image that is right in every one of many draws is rare even without an attack.
+    complete: none, where an attack of the profile has no record at all; else the attacks that have one.
     """
-    per_attack = []
-    for attack in profile.attacks(block, backbone, method):
-        what = attack.partition("@")[0]
-        levels = profile.levels(block, attack)
-        if ATTACKS[what].kind != "queries" and not what.startswith(("clean", "as_coded")) and level in levels:
-            per_attack.append(outcomes(profile, block, backbone, method, attack, levels.index(level)))
-    per_attack = nested([found for found in per_attack if found or complete])
+    asked = [
+        outcomes(profile, block, backbone, method, attack, profile.levels(block, attack).index(level))
+        for attack in within_radius(profile, block, backbone, method, level)
+    ]
+    per_attack = nested([found for found in asked if found or complete])
     seeds = sorted(set.intersection(*map(set, per_attack))) if per_attack else []
-    return {seed: np.logical_and.reduce([found[seed] for found in per_attack]) for seed in seeds}
+    stacked = {seed: np.stack([found[seed] for found in per_attack]) for seed in seeds}
+    return {seed: worst(rows, get(method).random_input) for seed, rows in stacked.items()}
+
+
+def worst(right: np.ndarray, random: bool = False) -> np.ndarray:
+    """Outcomes (attacks, n) -> (n,), those that all attacks leave right; of a random model, those of the strongest attack."""
+    return np.asarray(right[right.sum(1).argmin()] if random else right.all(0))
+
+
+def within_radius(profile: Profile, block: str, backbone: str, method: str, level: float) -> list[str]:
+    """The method's attacks at a radius: not SimBA, whose level is a step, nor as-coded attacks, which have no ball."""
+    return [
+        attack
+        for attack in profile.attacks(block, backbone, method)
+        if ATTACKS[attack.partition("@")[0]].kind != "queries"
+        and not attack.startswith(("clean", "as_coded"))
+        and level in profile.levels(block, attack)
+    ]
 
 
 def attacked(profile: Profile, block: str, backbone: str, methods: Sequence[str] | None = None) -> pd.DataFrame:
@@ -169,24 +206,24 @@ def attacked(profile: Profile, block: str, backbone: str, methods: Sequence[str]
 
     `asked`: false where an attack made for one method meets another. `worst`: `worst_outcomes` of the attacks recorded.
     """
-    rows = []
+    rows, seeds = [], profile.seeds_of(block, backbone)
     for method in methods if methods is not None else profile.methods:
         where = {"method": method, "block": block, "backbone": backbone}
         own = profile.attacks(block, backbone, method)
         for attack in profile.attacks(block, backbone):
-            wanted = [profile.evaluation(block, backbone, method, attack, seed) for seed in profile.seeds]
+            wanted = [profile.evaluation(block, backbone, method, attack, seed) for seed in seeds]
             for at, level in enumerate(wanted[0].levels):
-                cell = {"level": level, "accuracy": math.nan, "asked": attack in own}
                 found = measure(wanted, at) if attack in own else None
-                rows.append({**where, "attack": attack, "column": f"{attack}:{at}", **cell, **(found or {})})
+                cell = {"level": level, "accuracy": math.nan, "asked": attack in own, "beside": ""} | (found or {})
+                rows.append({**where, "attack": attack, "column": f"{attack}:{at}", **cell})
         for at, level in enumerate(profile.eps[block]):
             right = list(worst_outcomes(profile, block, backbone, method, level, complete=False).values())
-            cell = {"level": level, "accuracy": math.nan, "asked": True}
-            if right:
-                cell |= spread([100 * float(r.mean()) for r in right], len(right[0])) | {
-                    "of": profile.n_of(block, backbone)
-                }
-            rows.append({**where, "attack": "worst", "column": f"worst:{at}", **cell})
+            least = spread([100 * float(r.mean()) for r in right], len(right[0])) if right else {"accuracy": math.nan}
+            asked = within_radius(profile, block, backbone, method, level)
+            done = sum(bool(outcomes(profile, block, backbone, method, attack, 0)) for attack in asked)
+            least |= {"of": profile.n_of(block, backbone), "of_seeds": len(seeds), "asked": True, "level": level}
+            least |= {"beside": f"{done} of {len(asked)} attacks" if right and done < len(asked) else ""}
+            rows.append({**where, "attack": "worst", "column": f"worst:{at}", **least})
     return pd.DataFrame(rows)
 
 
@@ -198,7 +235,7 @@ def recorded(long: pd.DataFrame) -> pd.DataFrame:
 
 def text(cell: Any) -> str:
     """A cell in Markdown: `43.5 [40.5, 46.6]`, or `43.5 ± 1.2 [40.5, 46.6]` over several seeds; `**43.5**` if it is the best,
-    `43.5†` if it is tied with it; ` (n = 1000)` behind where it is of fewer images than the profile wants, ` (paper: 28.26)`
+    `43.5†` if it is tied with it; ` (n = 1000, 1 of 3 seeds)` behind where that is fewer than the profile wants, ` (paper: 28.26)`
     or ` (n.r.)`. NO_RECORD for none; nothing where none is asked for.
     """
     if not cell.get("asked", True):
@@ -208,8 +245,10 @@ def text(cell: Any) -> str:
         return NO_RECORD + beside
     number = f"{cell['accuracy']:.1f}" + (f" ± {cell['std']:.1f}" if cell["seeds"] > 1 else "")
     number = {"best": f"**{number}**", "tied": f"{number}†"}.get(cell.get("mark", ""), number)
-    fewer = f" (n = {cell['n']:.0f})" if cell["n"] < cell["of"] else ""
-    return f"{number} [{cell['low']:.1f}, {cell['high']:.1f}]{fewer}{beside}"
+    fewer = [f"n = {cell['n']:.0f}"] if cell["n"] < cell["of"] else []
+    fewer += [f"{cell['seeds']:.0f} of {cell['of_seeds']:.0f} seeds"] if cell["seeds"] < cell["of_seeds"] else []
+    less = f" ({', '.join(fewer)})" if fewer else ""
+    return f"{number} [{cell['low']:.1f}, {cell['high']:.1f}]{less}{beside}"
 
 
 def layout(profile: Profile, long: pd.DataFrame, show: Callable[[Any], str] = text) -> pd.DataFrame:
@@ -266,13 +305,13 @@ def caption(number: int, profile: Profile, long: pd.DataFrame) -> str:
     absent += [DATASETS[b].label for b in paper.TABLES[number].blocks if b not in set(long["block"])]
     if absent:
         parts.append(f"Not in this table: {', '.join(absent)}.")
-    several = ", an image counting once over all seeds" if counts[-1] > 1 else ""
+    several = ", and every trained network above each of the other's" if counts[-1] > 1 else ""
     if done["mark"].any():
         parts.append(
-            "Bold: significantly above every other of the paper's nine methods (exact McNemar test on the same images"
+            "Bold: significantly above every other of the paper's nine methods (exact sign-flip test on the same images"
             f"{several}; Holm's correction over the column; p < {LEVEL:g}). Where none is, †: the highest, and all that are "
             "not significantly below it. No mark: none of the nine can be told from the highest, or one has no record. "
-            "Controls are not ranked. The test is over images, of the models trained: it does not speak for other trainings."
+            "Controls are not ranked. The test and the intervals are over images: they do not speak for other trainings."
         )
     else:
         parts.append(
@@ -284,6 +323,9 @@ def caption(number: int, profile: Profile, long: pd.DataFrame) -> str:
         if known
         else f"The paper's numbers: {paper.NOT_RECOVERABLE}, in any cell."
     )
+    if number == 7:
+        tail = ", ".join(map(str, paper.TABLE_7_NAMELESS_TAIL))
+        parts.append(f"The row before I-SCE's in the paper's CIFAR-10 block has lost its name: {tail}.")
     parts.append(f"The levels are ours: the paper's could not be recovered. Records of commit {commits}.")
     return " ".join(parts)
 

@@ -1,6 +1,7 @@
 """Profiles and tables: every cell is a record's, and says so where there is none."""
 
 import dataclasses
+import itertools
 import json
 import re
 import shutil
@@ -192,15 +193,31 @@ def test_best_needs_a_record_of_every_method() -> None:
     assert tables.best({"a": {0: right(60)}, "b": {0: right(20)}, "c": {}}) == {}
 
 
+def test_sign_flip_is_mcnemar_for_one_seed_and_exact_for_several() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.random(500) < 0.6, rng.random(500) < 0.5
+    assert tables.sign_flip(a.astype(int) - b) == pytest.approx(record.mcnemar(a, b))
+    for differences in (np.array([3, -1, 2, 2, 0, 1, 3, -2]), np.array([0, 0]), np.array([4])):
+        signs = np.array(list(itertools.product([1, -1], repeat=len(differences))))
+        as_far = np.abs(signs @ differences) >= abs(differences.sum())
+        assert tables.sign_flip(differences) == pytest.approx(as_far.mean())
+
+
 def test_the_paired_test_counts_an_image_once_and_knows_its_direction() -> None:
     high, low = {seed: right(54) for seed in range(3)}, {seed: right(50) for seed in range(3)}
     assert tables.p_below(high, low) == pytest.approx(2 / 2**4)  # 4 images to 0; pooled over seeds it would be 12 to 0
     assert tables.p_below({0: right(54)}, {0: right(50)}) == pytest.approx(2 / 2**4)
     assert tables.p_below(low, high) == 1.0
-    assert tables.p_below({0: right(54)}, {1: right(0)}) == 1.0  # no seed in common
-    assert tables.p_below({0: right(54), 1: right(0)}, {0: right(50)}) == pytest.approx(2 / 2**4)
-    majority = {0: right(9), 1: right(9), 2: right(0)}
-    assert tables.p_below(majority, {seed: right(0) for seed in range(3)}) == pytest.approx(2 / 2**9)
+    assert tables.p_below({0: right(54)}, {}) == tables.p_below({}, {0: right(54)}) == 1.0
+    assert tables.p_below({0: right(54), 1: right(54)}, {2: right(50)}) == pytest.approx(2 / 2**4)
+
+
+def test_a_method_is_above_another_where_every_network_is() -> None:
+    below = {seed: right(10) for seed in range(3)}
+    assert tables.p_below({0: right(60), 1: right(60), 2: right(11)}, below) < 1e-9
+    assert (
+        tables.p_below({0: right(60), 1: right(60), 2: right(10)}, below) == 1.0
+    )  # a third training might as well lose
 
 
 def test_the_same_images_are_compared() -> None:
@@ -370,6 +387,20 @@ def test_worst_case_is_the_intersection(digits: Profile, tmp_path: Path, monkeyp
     fake(two, "isce", {0: [True] * 10 + [False] * 10}, "deepfool_10")
     worst = tables.worst_outcomes(two, "mnist", "lenet5", "isce", 1.0)
     assert worst[0].tolist() == [False] * 5 + [True] * 5 + [False] * 10  # SimBA's level is a step: it does not count
+
+
+def test_worst_case_of_a_random_model_is_its_strongest_attack(
+    digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each record holds another draw of the model: what survives all of them is rare even without an attack."""
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path))
+    for method in ("random", "sce"):
+        fake(digits, method, {0: [True] * 12 + [False] * 8}, "deepfool_50")
+        fake(digits, method, {0: [False] * 10 + [True] * 10}, "pgd_un_50")
+    asked = {m: len(tables.within_radius(digits, "mnist", "lenet5", m, 1.0)) for m in ("random", "sce")}
+    long = tables.attacked(digits, "mnist", "lenet5", ["random", "sce"]).query("attack == 'worst' and level == 1.0")
+    assert long["accuracy"].tolist() == [50.0, 10.0]
+    assert long["beside"].tolist() == [f"2 of {asked[m]} attacks" for m in ("random", "sce")]
 
 
 def test_records_of_fewer_images_are_shown_with_their_n(
