@@ -32,6 +32,13 @@ def attacked(wildcards):
     return profile.only(profile.attack_jobs[int(wildcards.job)], wildcards.block, wildcards.backbone)
 
 
+def to_train(wildcards):
+    """The methods of a training job that are run on this data set, as whichever of the paper's."""
+    blocks = [block for block, dataset in profile.stand_in.items() if dataset == wildcards.dataset]
+    names = [profile.only(profile.train_jobs[int(wildcards.job)], block, wildcards.backbone) for block in blocks]
+    return dict.fromkeys(methods.parse(",".join(filter(None, names))))
+
+
 def trained(wildcards):
     """The training jobs that hold an attack job's methods."""
     needed = {methods.get(m).trained_as or m for m in methods.parse(attacked(wildcards))}
@@ -90,7 +97,7 @@ rule train:
     params:
         given=lambda w: json.dumps(dict(
             dataset=w.dataset, backbone=w.backbone,
-            method=profile.only(profile.train_jobs[int(w.job)], w.dataset, w.backbone),
+            method=",".join(to_train(w)),
             seed=int(w.seed), epochs=profile.epochs_of(w.dataset, w.backbone) or 0, device=device, at_once=at_once)),
     shell:
         papermill("train")

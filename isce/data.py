@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from isce.record import choose, data_dir
+from isce.record import choose, data_dir, lock
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,13 @@ def _decode(name: str, root: Path, download: bool) -> tuple[Split, Split | None]
     from torchvision.datasets import CIFAR10, MNIST
 
     kind = MNIST if name == "mnist" else CIFAR10
-    sets = [kind(str(root), train=train, download=download) for train in (True, False)]
+    try:
+        sets = [kind(str(root), train=train) for train in (True, False)]
+    except Exception:
+        if not download:
+            raise
+        with lock(root / name):  # of several jobs one downloads
+            sets = [kind(str(root), train=train, download=True) for train in (True, False)]
     if name == "mnist":
         pair = [Split(s.data.unsqueeze(1).contiguous(), s.targets.long()) for s in sets]
     else:

@@ -14,16 +14,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow
 import torch
+from pyarrow import parquet
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from isce import as_coded, attacks, data, methods, record
+from isce.attacks.common import check_images, default_batch, held
 from isce.attacks.norms import norm_of, per_image
 from isce.data import DATASETS, Split
 from isce.models import InferenceTransform
 from isce.train import Spec, load_or_train, result
 
 VERSION = 1  # of everything that shapes an attack's outcome; raise it when an attack changes
+CHUNK = 500  # images between two saves on a CPU, where an attack may take hours
 
 
 @dataclass(frozen=True)
@@ -133,8 +138,12 @@ def surface_of(model: nn.Module, surface: str, surrogate: nn.Module | None = Non
 
 @torch.no_grad()
 def predict(model: nn.Module, images: Tensor, batch_size: int = 256) -> Tensor:
-    """Decisions (N,) of a model in eval mode on float images (N, ...), in arm A's batches: its batch norm depends on them."""
-    return torch.cat([model(x).argmax(1) for x in images.split(batch_size)])
+    """Decisions (N,) of a model in eval mode on float images (N, ...), in arm A's batches: its batch norm depends on them.
+
+    -1, which is no class, where the outputs are not all finite: a model that breaks down is not right.
+    """
+    outputs = [model(x) for x in images.split(batch_size)]
+    return torch.cat([torch.where(z.isfinite().all(1), z.argmax(1), -1) for z in outputs])
 
 
 def evaluate(
@@ -146,15 +155,18 @@ def evaluate(
     seed: int = 0,
     batch_size: int | None = None,
     surrogate: nn.Module | None = None,
+    early_stop: bool = True,
 ) -> pd.DataFrame:
     """Attack every image of `split` and judge the result by `model`.
 
     Args:
-        model: in eval mode, from images in [0, 1] to outputs whose argmax is the decision.
-        split: uint8 images (N, C, H, W) and labels (N,), on the model's device.
+        model: from images in [0, 1] to outputs whose argmax is the decision; judged in eval mode.
+        split: images (N, C, H, W), uint8 or floats in [0, 1], and labels (N,), on the model's device: your own as
+            `isce.data.Split(images, labels)`.
         requests: attack name -> levels, such as `{"pgd_un_50": [1.0, 2.0], "simba": [0.2]}`.
         queries: SimBA's budget per image. seed: of targets, random starts, orders, and a random model's own draws.
         surrogate: for attacks named `...@transfer`.
+        early_stop: of PGD; False for models that decide anew in every pass (`isce.attacks.pgd`).
 
     Returns:
         A row per image, attack and level: image, attack, level, label, clean (the model's decision), adversarial (its
@@ -164,19 +176,22 @@ def evaluate(
     Raises:
         ValueError, TypeError: an unknown attack or surface, a level <= 0, and whatever the attack checks.
     """
-    images, labels = data.to_float(split.images), split.labels
+    if not requests:
+        raise ValueError('no attacks were asked for: say which, such as {"pgd_un_50": [1.0]}')
+    images, labels = split.images, split.labels
+    images = images if images.is_floating_point() else data.to_float(images)
+    check_images(model, images, labels)
     rows = []
-    with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
+    with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []), held(model):
         torch.manual_seed(seed)  # of what a randomised model draws
         clean = predict(model, images)
         for name, levels in requests.items():
             what, _, surface = name.partition("@")
             record.choose("attack", what, ATTACKS)
-            if what != "clean" and not all(level > 0 for level in levels):
-                raise ValueError(f"{name}: every level must be > 0, got {list(levels)}")
+            check_levels(name, levels)
             seen = surface_of(model, surface or "outputs", surrogate)
             for level, points, smallest, used in _at_levels(
-                what, seen, images, labels, levels, queries, seed, batch_size
+                what, seen, images, labels, levels, queries, seed, batch_size, early_stop
             ):
                 if surface == "transfer" and ATTACKS[what].kind == "fixed":
                     points = to_the_edge(points, images, level)
@@ -199,6 +214,15 @@ def evaluate(
     return pd.concat(rows, ignore_index=True)
 
 
+def check_levels(name: str, levels: Sequence[float]) -> None:
+    if isinstance(levels, int | float):
+        raise TypeError(f"{name}: want a list of levels, such as [{levels:g}], got {levels}")
+    if not levels:
+        raise ValueError(f"{name}: no levels given")
+    if name != "clean" and not all(0 < level < float("inf") for level in levels):
+        raise ValueError(f"{name}: every level must be finite and > 0, got {list(levels)}")
+
+
 def to_the_edge(points: Tensor, images: Tensor, eps: float, norm: str = "l2") -> Tensor:
     """Points (N, ...) moved away from their images to the radius eps, then into [0, 1].
 
@@ -217,12 +241,17 @@ def _at_levels(
     queries: int,
     seed: int,
     batch_size: int | None,
+    early_stop: bool,
 ) -> Iterator[tuple[float, Tensor, Tensor | None, Tensor | None]]:
     """For each level: the level, what is to be judged there, and where they apply the smallest norms and the queries."""
     attack = ATTACKS[what]
+    if isinstance(seen, attacks.Expectation) and batch_size is None:  # whose graph is that of all its passes
+        batch_size = max(1, default_batch(images) // seen.samples) if images.is_cuda else None
 
     def run(**options: Any) -> Any:
         draws = torch.Generator().manual_seed(seed)
+        if what.startswith("pgd"):
+            options["early_stop"] = early_stop
         return attack.run(seen, images, labels, generator=draws, batch_size=batch_size, **options)
 
     if attack.kind == "minimal":
@@ -271,20 +300,31 @@ class Evaluation:
         if parsed != [self.attack]:
             raise ValueError(f"one attack at a time, got {self.attack!r}")
         record.choose("split", self.split, data.Data._fields)
-        if not self.levels:
-            raise ValueError(f"{self.attack}: no levels given")
+        check_levels(self.attack, self.levels)
+        if self.attack.endswith("@inference") and methods.get(self.spec.method).head is not methods.ISCEHead:
+            raise ValueError(f"{self.attack}: the surface 'inference' is I-SCE's, {self.spec.method} has no s and m")
         if ATTACKS[self.attack.partition("@")[0]].kind != "queries":
             object.__setattr__(self, "queries", 0)  # budgets of other attacks are part of their names
         object.__setattr__(self, "levels", tuple(map(float, self.levels)))
-        object.__setattr__(self, "n", self.n or getattr(self.sizes, self.split))
+        most = getattr(self.sizes, self.split)
+        if self.n is not None and (isinstance(self.n, bool) or not isinstance(self.n, int) or not 1 <= self.n <= most):
+            raise ValueError(f"n must be a whole number of the {most} {self.split} images, got {self.n!r}")
+        object.__setattr__(self, "n", self.n or most)
 
     @property
     def sizes(self) -> Any:
         return data.Data(*DATASETS[self.spec.dataset].sizes)  # type: ignore[arg-type]  # the same names, with numbers
 
+    @property
+    def unsteady(self) -> bool:
+        """PGD on a model whose decision another draw, or another batch (arm A), may change: it must not stop at the first
+        success, which is a lucky draw, but take all its steps."""
+        random = methods.get(self.spec.method).random_input
+        return self.attack.startswith("pgd") and (random or self.spec.arm == "A")
+
     def payload(self) -> dict[str, Any]:
         own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return own | {"spec": self.spec.payload(), "version": VERSION}
+        return own | {"spec": self.spec.payload(), "version": VERSION + self.unsteady}  # 2: without an early stop
 
     @property
     def path(self) -> Path:
@@ -311,42 +351,75 @@ def load_or_evaluate(evaluation: Evaluation, device: str = "auto", progress: boo
     with record.lock(evaluation.path):
         done = _valid(evaluation)
         if done is None:
-            if progress:
-                record.log(f"isce: {evaluation.attack} on {spec.run_id}")
-            split = data.subset(getattr(data.load(spec.dataset), evaluation.split), evaluation.n).to(place)
-            earlier, rows = _begun(evaluation)
-            first = earlier.get("n", 0)
-            started = time.perf_counter()
-            frame = evaluate(
-                model,
-                split.take(torch.arange(first, len(split), device=place)),
-                {evaluation.attack: evaluation.levels},
-                queries=evaluation.queries,
-                seed=evaluation.seed,
-                surrogate=surrogate,
-            )
-            seconds = time.perf_counter() - started
-            frame = pd.concat([*rows, frame.assign(image=frame["image"] + first)], ignore_index=True)
-            with record.atomic(evaluation.path.with_suffix(".parquet")) as part:
-                frame.to_parquet(part, index=False)
-            done = summarize(frame, evaluation.queries) | {
-                "schema": record.SCHEMA,
-                "kind": "attack",
-                "run_id": evaluation.path.stem,
-                "evaluation": evaluation.payload(),
-                "weights_sha256": _weights(spec),
-                "provenance": record.provenance(place, DATASETS[spec.dataset].sha256, seconds, len(split) - first),
-            }
-            done["earlier"] = list(earlier.get("earlier", []))
-            if earlier:
-                done["earlier"].append({key: earlier[key] for key in ("n", "run_id", "provenance")})
-            if evaluation.attack == "clean":
-                done["outputs"] = output_means(model, split)
-            record.write_json(evaluation.path, done)
+            _attack(evaluation, model, surrogate, place, progress)
             done = record.read_json(evaluation.path)  # what the next reader gets, lists for tuples
     if done is None:
         raise RuntimeError(f"{evaluation.path} does not hold what was just written: is the disk full or failing?")
     return done
+
+
+def _attack(
+    evaluation: Evaluation, model: nn.Module, surrogate: nn.Module | None, device: torch.device, progress: bool
+) -> None:
+    """Make the record of an evaluation. On a CPU, CHUNK images at a time, each time as the record of so many images: what a
+    kill leaves is gone on with. Those that were made on the way go."""
+    spec = evaluation.spec
+    split = data.subset(getattr(data.load(spec.dataset), evaluation.split), evaluation.n).to(device)
+    earlier, rows = _begun(evaluation)
+    n, at, seconds = len(split), earlier.get("n", 0), 0.0
+    whole = device.type != "cpu" or spec.arm == "A" or evaluation.attack == "clean"
+    outputs = output_means(model, split) if evaluation.attack == "clean" else None
+    passed: list[Path] = []
+    name = f"{evaluation.attack} on {spec.run_id}"
+    with tqdm(total=n, initial=at, desc=name, leave=False, disable=not progress, mininterval=1, unit="image") as bar:
+        for stop in [n] if whole else [*range(at + CHUNK, n, CHUNK), n]:
+            started = time.perf_counter()
+            frame = evaluate(
+                model,
+                split.take(torch.arange(at, stop, device=device)),
+                {evaluation.attack: evaluation.levels},
+                queries=evaluation.queries,
+                seed=evaluation.seed,
+                surrogate=surrogate,
+                early_stop=not evaluation.unsteady,
+            )
+            seconds += time.perf_counter() - started
+            rows.append(frame.assign(image=frame["image"] + at))
+            bar.update(stop - at)
+            at = stop
+            so_far = dataclasses.replace(evaluation, n=stop)
+            if stop == n or not so_far.path.exists():
+                source = record.provenance(device, DATASETS[spec.dataset].sha256, seconds, stop - earlier.get("n", 0))
+                _write(so_far, pd.concat(rows, ignore_index=True), earlier, source, outputs)
+                passed.append(so_far.path)
+    for path in passed[:-1]:
+        path.unlink()
+        path.with_suffix(".parquet").unlink()
+
+
+def _write(
+    evaluation: Evaluation,
+    frame: pd.DataFrame,
+    earlier: dict[str, Any],
+    source: dict[str, Any],
+    outputs: dict[str, float] | None,
+) -> None:
+    with record.atomic(evaluation.path.with_suffix(".parquet")) as part:
+        frame.to_parquet(part, index=False)
+    done = summarize(frame, evaluation.queries) | {
+        "schema": record.SCHEMA,
+        "kind": "attack",
+        "run_id": evaluation.path.stem,
+        "evaluation": evaluation.payload(),
+        "weights_sha256": _weights(evaluation.spec),
+        "provenance": source,
+        "earlier": list(earlier.get("earlier", [])),
+    }
+    if earlier:
+        done["earlier"].append({key: earlier[key] for key in ("n", "run_id", "provenance")})
+    if outputs is not None:
+        done["outputs"] = outputs
+    record.write_json(evaluation.path, done)
 
 
 @torch.no_grad()
@@ -366,10 +439,13 @@ def load_rows(evaluation: Evaluation) -> pd.DataFrame:
 def find(evaluation: Evaluation) -> dict[str, Any] | None:
     """The record of an evaluation in runs/ or results/; where there is none, that of the same attack on the most of its
     images (`n` says how many); None where no image was attacked."""
-    if done := record.find(evaluation.path):
-        return done
-    fewer = of_fewer(evaluation, record.runs_dir()) + of_fewer(evaluation, record.results_dir())
-    return max(fewer, key=lambda done: done["n"], default=None)
+    done = record.read_json(evaluation.path)
+    committed = record.read_json(record.results_dir() / evaluation.path.relative_to(record.runs_dir()))
+    found = [done] if done else [committed] if committed else []
+    found = found or of_fewer(evaluation, record.runs_dir()) + of_fewer(evaluation, record.results_dir())
+    own = _weights(evaluation.spec)  # a network trained here anew is not the one that the committed records are of
+    found = [r for r in found if own is None or r.get("weights_sha256", own) == own]
+    return max(found, key=lambda done: done["n"], default=None)
 
 
 def of_fewer(evaluation: Evaluation, root: Path) -> list[dict[str, Any]]:
@@ -386,9 +462,9 @@ def _begun(evaluation: Evaluation) -> tuple[dict[str, Any], list[pd.DataFrame]]:
     """The record of fewer images that this evaluation can go on with, and its rows; none of either where there is none."""
     known = of_fewer(evaluation, record.runs_dir()) if evaluation.spec.arm == "B" else []
     for done in sorted(known, key=lambda done: -done["n"]):
-        rows = evaluation.path.with_name(f"{done['run_id']}.parquet")
-        if rows.is_file() and done["weights_sha256"] == _weights(evaluation.spec):
-            return done, [pd.read_parquet(rows)]
+        path = evaluation.path.with_name(f"{done['run_id']}.json")
+        if _whole(done, path) and done["weights_sha256"] == _weights(evaluation.spec):
+            return done, [pd.read_parquet(path.with_suffix(".parquet"))]
     return {}, []
 
 
@@ -399,9 +475,20 @@ def _weights(spec: Spec) -> str | None:
 
 def _valid(evaluation: Evaluation) -> dict[str, Any] | None:
     done = record.read_json(evaluation.path)
-    if done is None or not evaluation.path.with_suffix(".parquet").is_file():
-        return None
-    return done if done["weights_sha256"] == _weights(evaluation.spec) else None
+    return (
+        done
+        if done and _whole(done, evaluation.path) and done.get("weights_sha256") == _weights(evaluation.spec)
+        else None
+    )
+
+
+def _whole(done: dict[str, Any], path: Path) -> bool:
+    """Whether the rows beside a record can be read, and are all there."""
+    try:
+        rows = parquet.read_metadata(path.with_suffix(".parquet")).num_rows
+    except (OSError, pyarrow.ArrowException):
+        return False
+    return bool(rows == done["n"] * len(done["results"]))
 
 
 def pack(correct: np.ndarray) -> str:
@@ -436,7 +523,7 @@ def summarize(frame: pd.DataFrame, queries: int = 0) -> dict[str, Any]:
             "correct": pack(right),
         }
         if rows["queries"].notna().any():  # the whole curve from one run
-            used = np.where(right, np.inf, rows["queries"].to_numpy())
+            used = np.where(right, np.inf, np.where(was_right, rows["queries"].to_numpy(), 0))
             grid = np.unique(np.linspace(0, queries, 61).astype(int))
             entry["curve"] = {"queries": grid.tolist(), "correct": [int((used > q).sum()) for q in grid]}
         results.append(entry)
@@ -446,9 +533,9 @@ def summarize(frame: pd.DataFrame, queries: int = 0) -> dict[str, Any]:
         "clean_interval": record.wilson(int(was_right.sum()), n),
         "results": results,
     }
-    if first["minimal"].notna().any():
-        norms = minimal_norms(first)[was_right]
-        found = np.sort(norms[np.isfinite(norms)])
+    norms = minimal_norms(first)[was_right]
+    found = np.sort(norms[np.isfinite(norms)])
+    if len(found):
         median = float(np.median(norms))
         summary["minimal"] = {
             "of": len(norms),

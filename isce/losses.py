@@ -19,6 +19,8 @@ def _check(logits: Tensor, target: Tensor) -> None:
         raise ValueError(f"want logits (N, K) and target (N,), got {tuple(logits.shape)} and {tuple(target.shape)}")
     if target.dtype != torch.int64:
         raise TypeError(f"target holds class indices and must be int64, got {target.dtype}")
+    if not target.is_cpu or torch.compiler.is_compiling():  # elsewhere a look at the values would halt the device
+        return
     if len(target) and (int(target.min()) < 0 or int(target.max()) >= logits.shape[1]):
         raise ValueError(f"target must lie in 0..{logits.shape[1] - 1}, got {int(target.min())}..{int(target.max())}")
 

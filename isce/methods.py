@@ -179,7 +179,12 @@ class Method:
             choose(f"option of {self.label}", name, self.options)
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise TypeError(f"option {name} of {self.label} must be a number, got {value!r}")
+            if value != type(self.options[name])(value):
+                raise ValueError(f"option {name} of {self.label} must be a whole number, got {value!r}")
         settings = {**self.options, **self.by_dataset.get(dataset, {}), **overrides}
+        settings = {name: type(self.options[name])(value) for name, value in settings.items()}  # 1 and 1.0 are one run
+        if self.adversarial and not (settings["eps"] > 0 and settings["steps"] >= 1):
+            raise ValueError(f"{self.label} needs eps > 0 and steps >= 1, got {settings}")
         if self.label == "I-SCE":
             losses.check_s_m(settings["s"], settings["m"])
         return settings

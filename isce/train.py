@@ -200,9 +200,13 @@ def _load_weights(folder: Path) -> dict[str, Tensor] | None:
     done, path = record.read_json(folder / "result.json"), folder / "model.safetensors"
     if done is None:
         return None
-    if not path.is_file() or record.sha256(path) != done["weights_sha256"]:
-        record.log(f"isce: the weights in {folder.name} are missing or damaged: training them again")
-        shutil.rmtree(folder)
+    if not path.is_file() or record.sha256(path) != done.get("weights_sha256"):
+        record.log(f"isce: the weights in {folder.name} are missing or damaged: they will be made again")
+        for other in folder.iterdir():  # attacks state the weights that they are of, and are checked by them
+            if other.is_file():
+                other.unlink()
+            elif other.name != "attacks":
+                shutil.rmtree(other)
         return None
     return load_file(path)
 
@@ -370,7 +374,7 @@ def replayed(gradients: Gradients, model: nn.Module, batch_size: int, train: dat
                 gradients(*given)
         torch.cuda.current_stream(device).wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with _RECORDING, torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        with _RECORDING, torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             loss, z = gradients(*given)
     except RuntimeError as error:
         record.log(f"isce: no CUDA graph ({str(error).splitlines()[0]}): training launch by launch, slower")
@@ -424,15 +428,14 @@ def _resume(
         state = torch.load(path, weights_only=True, map_location=next(model.parameters()).device)
         if state["run_id"] != spec.run_id:
             raise ValueError("of another run")
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
     except Exception as error:  # a damaged file fails in many ways; the training itself is never lost by it
         record.log(
             f"isce: {path.parent.name}/{path.name} cannot be used ({type(error).__name__}): training from the start"
         )
         path.unlink()
-        model.load_state_dict(spec.build().state_dict())
         return 0
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    schedule.load_state_dict(state["schedule"])
     history.update(state["history"] | {"precision": history["precision"]})
     return len(history["loss"])

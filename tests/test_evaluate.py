@@ -247,7 +247,7 @@ def test_bad_evaluations(change: dict[str, object], words: str) -> None:
 @pytest.mark.parametrize("level", [0.0, -1.0, float("nan")])
 def test_bad_levels(digits_isce: Classifier, split: data.Split, level: float, tmp_path: Path) -> None:
     for attack in ("pgd_un_10", "deepfool_10", "simba"):
-        with pytest.raises(ValueError, match="every level must be > 0"):
+        with pytest.raises(ValueError, match="every level must be finite and > 0"):
             evaluate.evaluate(digits_isce, split, {attack: [level]})
 
 

@@ -211,7 +211,7 @@ def test_damaged_weights_are_trained_again(own_runs: Path, capsys: pytest.Captur
     path = spec.folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
     assert torch.equal(weights(load_or_train(spec, "cpu", progress=False)), first)
-    assert "missing or damaged: training them again" in capsys.readouterr().err
+    assert "missing or damaged: they will be made again" in capsys.readouterr().err
 
 
 def test_a_damaged_checkpoint_starts_anew(own_runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,6 +50,7 @@ def autoattack(
     it was misclassified already, "robust" where nothing did. Raises ValueError or TypeError on bad input.
     """
     check_numbers(norm, eps=eps, steps=steps, queries=queries, batch_size=batch_size)
+    attacks = (attacks,) if isinstance(attacks, str) else attacks
     check_images(model, images, labels, spatial="square" if "square" in attacks else "")
     common = {"norm": norm, "eps": eps, "batch_size": batch_size, "generator": generator}
     size = batch_size or default_batch(images)

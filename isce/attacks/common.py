@@ -4,13 +4,14 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from numbers import Integral, Real
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from isce.attacks import random
-from isce.attacks.norms import NORMS
+from isce.attacks.norms import NORMS, per_image
 from isce.attacks.objectives import margin
 
 
@@ -25,8 +26,11 @@ class Batch(NamedTuple):
     places: Tensor  # (n,) where they stand among the caller's images
 
 
+DEFAULTED = ("step_size", "batch_size", "freq_dims")  # where None means a default
+
+
 def check_numbers(norm: str = "l2", **numbers: float | None) -> None:
-    """One clear error for an unknown norm, and for hyperparameters that must be positive; None stands for a default.
+    """One clear error for an unknown norm, and for hyperparameters that must be positive; None where it stands for a default.
 
     `steps`, `queries`, `restarts`, `num_classes`, `n_targets`, `batch_size` and the like are counts, the rest lengths.
     """
@@ -34,14 +38,14 @@ def check_numbers(norm: str = "l2", **numbers: float | None) -> None:
         raise ValueError(f"unknown norm {norm!r}: choose 'l2' or 'linf'")
     counts = ("steps", "queries", "restarts", "num_classes", "n_targets", "batch_size", "freq_dims")
     for name, value in numbers.items():
-        if value is None:
+        if value is None and name in DEFAULTED:
             continue
-        kind = int if name in counts else (int, float)
+        kind = Integral if name in counts else Real
         if isinstance(value, bool) or not isinstance(value, kind):
-            what = "an integer" if kind is int else "a number"
+            what = "an integer" if kind is Integral else "a number"
             raise TypeError(f"{name} must be {what}, got {value!r} ({type(value).__name__})")
         if not math.isfinite(value) or value <= 0:
-            raise ValueError(f"{name} must be {'at least 1' if kind is int else 'finite and > 0'}, got {value}")
+            raise ValueError(f"{name} must be {'at least 1' if kind is Integral else 'finite and > 0'}, got {value}")
 
 
 def check_images(model: nn.Module, images: Tensor, labels: Tensor, spatial: str = "") -> None:
@@ -131,13 +135,14 @@ def differentiable(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
 def default_batch(images: Tensor) -> int:
     """Images at a time where the caller does not say.
 
-    On a CPU some 400,000 pixels, 128 to 512 images, as its caches hold them (with 1000, LeNet-5's SimBA takes 1.9 times as
-    long; with 512 of CIFAR-10 the 8-layer CNN takes 1.3 times as long as with 128). On a GPU 2048, where the graph of
-    ResNet-32 takes some 12 GB.
+    On a CPU some 400,000 pixels and no more than 512 images, as its caches hold them (with 1000, LeNet-5's SimBA takes 1.9
+    times as long; with 512 of CIFAR-10 the 8-layer CNN takes 1.3 times as long as with 128). On a GPU 2048 images of
+    CIFAR-10's size, where the graph of ResNet-32 takes some 12 GB, and as many pixels of larger ones.
     """
-    if images.device.type != "cpu":
-        return 2048
-    return min(512, max(128, 401_408 // max(images[0].numel(), 1))) if len(images) else 1
+    if not len(images):
+        return 1
+    pixels, most = (401_408, 512) if images.device.type == "cpu" else (2048 * 3072, 2048)
+    return min(most, max(8, pixels // max(images[0].numel(), 1)))
 
 
 def rounding(logits: Tensor) -> Tensor:
@@ -186,7 +191,11 @@ def launch(
             k = logits.shape[1]
             targets = (labels + 1 + (random.uniform(seeds, -1, 1)[:, 0] * (k - 1)).long()) % k
         for index in (logits.argmax(1) == labels).nonzero()[:, 0].split(size):
+            if not len(index):  # nothing to attack: `split` gives one empty part
+                break
             t = None if targets is None else targets[index]
             batch = Batch(clean[index], labels[index], t, seeds[index], logits[index], index)
-            adversarial[index] = attack(batch).detach()
+            found = attack(batch).detach()
+            valid = found.flatten(1).isfinite().all(1)  # gradients may be NaN where the clean logits were not
+            adversarial[index] = torch.where(per_image(valid, found), found, batch.images)
     return adversarial

@@ -37,7 +37,9 @@ def fab(
     its first adversarial of norm <= eps, and those without one are returned unchanged. Restarts after the first begin at
     random points in the ball of half the best norm. Raises ValueError or TypeError on bad input.
     """
-    check_numbers(norm, steps=steps, n_targets=n_targets, eps=eps, restarts=restarts, alpha_max=alpha_max, eta=eta)
+    check_numbers(norm, steps=steps, n_targets=n_targets, restarts=restarts, alpha_max=alpha_max, eta=eta)
+    if eps is not None:
+        check_numbers(eps=eps)
     if not 0 <= beta < 1:
         raise ValueError(f"beta must be in [0, 1), got {beta}")
 
@@ -46,6 +48,8 @@ def fab(
         targets = likely_wrong(batch, n_targets)
         for run in range(restarts * len(targets)):
             rows = (least > (eps or 0)).nonzero()[:, 0]
+            if not len(rows):
+                break
             x0, y, t, x = batch.images[rows], batch.labels[rows], targets[run % len(targets)][rows], batch.images[rows]
             if run >= len(targets):
                 radius = per_image(least[rows].clamp_max(eps or (1.0 if norm == "l2" else 0.3)) / 2, x)

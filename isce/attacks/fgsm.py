@@ -14,14 +14,14 @@ def fgsm(
     labels: Tensor,
     *,
     eps: float,
-    norm: str = "linf",
+    norm: str = "l2",
     targeted: bool = False,
     targets: Tensor | None = None,
     objective: str | Objective = "ce",
     batch_size: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    r"""One step to the edge of the ball: $x' = clip(x + \epsilon\, sign \nabla_x L)$; in l2, along $\nabla / \|\nabla\|_2$.
+    r"""One step to the edge of the ball: in linf $x' = clip(x + \epsilon\, sign \nabla_x L)$; in l2 along $\nabla / \|\nabla\|_2$.
 
     images (N, ...) in [0, 1], labels (N,); eps in pixel units. Returns (N, ...). Raises ValueError or TypeError on bad
     input. `generator` serves only to draw targets that are not given.

@@ -4,7 +4,16 @@ import torch
 from torch import Tensor, nn
 
 from isce.attacks import random
-from isce.attacks.common import Batch, check_images, check_numbers, default_batch, differentiable, held, launch
+from isce.attacks.common import (
+    Batch,
+    check_images,
+    check_logits,
+    check_numbers,
+    default_batch,
+    differentiable,
+    held,
+    launch,
+)
 from isce.attacks.norms import project, random_in_ball, steepest
 from isce.attacks.objectives import Objective, resolve
 
@@ -23,6 +32,7 @@ def pgd(
     restarts: int = 1,
     objective: str | Objective = "ce",
     random_start: bool = True,
+    early_stop: bool = True,
     batch_size: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
@@ -31,7 +41,9 @@ def pgd(
     images (N, ...) in [0, 1], labels (N,); eps and step_size (default 2.5 eps / steps) in pixel units. Starts uniformly
     in the ball, or at the image. Returns (N, ...): the first iterate that is misclassified, or, if targeted, predicted
     as its target; an image that never gets there returns, of its restarts' last iterates, that of the largest
-    objective. Restarts see only images not yet there. Raises ValueError or TypeError on bad input.
+    objective. Restarts see only images not yet there. Without `early_stop` every image takes all steps of all restarts:
+    for a random model (`Expectation`), of which another draw may be right just behind the boundary of the mean.
+    Raises ValueError or TypeError on bad input.
     """
     check_numbers(norm, eps=eps, steps=steps, restarts=restarts, step_size=step_size)
     loss, step = resolve(objective, targeted), step_size or 2.5 * eps / steps
@@ -48,7 +60,7 @@ def pgd(
                     leaf, logits = differentiable(model, x) if i < steps else (x, model(x))
                     losses = loss(logits, y, t)
                 decided = logits.argmax(1)
-                hit = decided != y if t is None else decided == t
+                hit = (decided != y if t is None else decided == t) & early_stop
                 if i < steps:
                     (gradient,) = torch.autograd.grad(losses.sum(), leaf)
                 if hit.any():
@@ -91,13 +103,18 @@ def pgd_path(
     """
     check_numbers(norm, eps=eps, steps=steps, step_size=step_size, batch_size=batch_size)
     check_images(model, images, labels)
+    if not len(images):
+        raise ValueError("no images: there is no path to follow")
     loss, step = resolve(objective, False), step_size or 2.5 * eps / steps
     key, size, paths = random.draw_key(generator), batch_size or default_batch(images), []
     with held(model):
+        images, labels = images.clone(), labels.long()  # not the caller's inference tensors
         for x0, y in zip(images.detach().split(size), labels.split(size), strict=True):
             x, path = random_in_ball(x0, random.image_seeds(x0, key), 0, eps, norm), []
-            for _ in range(steps):
+            for i in range(steps):
                 leaf, logits = differentiable(model, x)
+                if i == 0:
+                    check_logits(logits, y)
                 (gradient,) = torch.autograd.grad(loss(logits, y, None).sum(), leaf)
                 path.append(logits.detach())
                 x = project(x + steepest(gradient, norm, step), x0, eps, norm)

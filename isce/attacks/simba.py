@@ -60,7 +60,9 @@ def simba(
     images that were misclassified. The accuracy after q queries is the share of images that used more than q, or are
     still right. Raises ValueError or TypeError on bad input.
     """
-    check_numbers(queries=queries, step_size=step_size, eps=eps, freq_dims=freq_dims)
+    check_numbers(queries=queries, step_size=step_size, freq_dims=freq_dims)
+    if eps is not None:
+        check_numbers(eps=eps)
     if basis not in ("pixel", "dct"):
         raise ValueError(f"unknown basis {basis!r}: choose 'pixel' or 'dct'")
     check_images(model, images, labels, spatial="basis 'dct'" if basis == "dct" else "")

@@ -43,8 +43,8 @@ class Expectation(nn.Module):
 
     def __init__(self, model: nn.Module, samples: int) -> None:
         super().__init__()
-        if samples < 1:
-            raise ValueError(f"samples must be at least 1, got {samples}")
+        if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
+            raise ValueError(f"samples must be a whole number, at least 1, got {samples!r}")
         self.model, self.samples = model, samples
 
     def forward(self, images: Tensor) -> Tensor:
