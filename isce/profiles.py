@@ -139,7 +139,7 @@ class Profile:
             (*net, method, seed)
             for net in self.nets
             for seed in self.seeds_of(*net)
-            for method in methods.parse(self.only(",".join(self.methods), *net))
+            for method in filter(None, self.only(",".join(self.methods), *net).split(","))
         ]
 
     def evaluations(self, block: str, backbone: str, method: str, seed: int = 0) -> list[Evaluation]:

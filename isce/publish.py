@@ -2,7 +2,7 @@
 
 import itertools
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -20,12 +20,15 @@ from isce.tables import attacked, cells, layout, markdown, recorded, render, sav
 def publish(name: str) -> list[str]:
     """Copy a profile's records from runs/ to results/ (small JSON, no images) and the first seed's float16 weights beside
     them, so that `load_or_train` need not train; write its tables as results/<profile>.md, and to print as
-    results/<profile>/table<N>.tex and .html. A record there of fewer images than its successor's goes. Returns the records'
+    results/<profile>/table<N>.tex and .html. A record there of fewer images than its successor's goes, unless another profile asks for it. Returns the records'
     paths under results/."""
     profile, wanted = load(name), []
+    others = [load(path.stem) for path in record.config_dir().glob("*.yaml") if path.stem != name]
+    kept = {e.path for other in others for run in other.runs for e in other.evaluations(*run)}
     for run in profile.runs:
         spec = profile.spec(*run)
-        wanted += [spec.trained().folder / "result.json", *map(latest, profile.evaluations(*run))]
+        wanted.append(spec.trained().folder / "result.json")
+        wanted += [latest(evaluation, kept) for evaluation in profile.evaluations(*run)]
         wanted += [*sorted(spec.folder.glob("checks/*.json")), spec.folder / "theory.json", spec.folder / "curves.json"]
     wanted += [path for e in profile.arm_a() for path in (e.spec.folder / "result.json", e.path)]
     weighty = {path for path in wanted if path.name == "result.json"}
@@ -55,13 +58,14 @@ def publish(name: str) -> list[str]:
     return copied
 
 
-def latest(evaluation: Evaluation) -> Path:
-    """Where runs/ holds the record of an evaluation, or that of the most of its images; what it supersedes in results/ goes."""
+def latest(evaluation: Evaluation, kept: Collection[Path]) -> Path:
+    """Where runs/ holds the record of an evaluation, or that of the most of its images; what it supersedes in results/ goes,
+    but for what other profiles ask for, `kept`."""
     done = find(evaluation) or {}
     for fewer in of_fewer(evaluation, record.results_dir()):
-        if fewer["n"] < done["n"]:
-            committed = record.results_dir() / evaluation.path.relative_to(record.runs_dir())
-            committed.with_name(f"{fewer['run_id']}.json").unlink()
+        path = evaluation.path.with_name(f"{fewer['run_id']}.json")
+        if fewer["n"] < done["n"] and path not in kept:
+            (record.results_dir() / path.relative_to(record.runs_dir())).unlink()
     return evaluation.path.with_name(f"{done.get('run_id', evaluation.path.stem)}.json")
 
 

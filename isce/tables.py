@@ -150,10 +150,10 @@ def cells(number: int, profile: Profile, methods: Sequence[str] | None = None) -
 
 def compute(number: int, profile: Profile, methods: Sequence[str], device: str = "auto", progress: bool = True) -> None:
     """Make the records that a table lacks: train and attack what is found neither in runs/ nor in results/."""
-    for method in methods:
-        for column in paper.TABLES[number].columns:
-            for seed in profile.seeds:
-                wanted = profile.evaluation(column.block, column.backbone, method, column.attack, seed)
+    for column in paper.TABLES[number].columns:
+        for block, backbone, method, seed in profile.runs:
+            if (block, backbone) == (column.block, column.backbone) and method in methods:
+                wanted = profile.evaluation(block, backbone, method, column.attack, seed)
                 if record.find(wanted.path) is None:
                     load_or_evaluate(wanted, device, progress)
 

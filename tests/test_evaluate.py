@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from isce import attacks, data, evaluate
+from isce import attacks, data, evaluate, record
 from isce.evaluate import Evaluation, load_or_evaluate
 from isce.models import Classifier
 from isce.train import Spec
@@ -130,17 +131,17 @@ def test_a_random_model_is_evaluated_reproducibly(split: data.Split, digits_sce:
 
 def test_record(digits_isce: Classifier) -> None:
     wanted = Evaluation(SPEC, "deepfool_50", (0.5, 1.0), N)
-    record = load_or_evaluate(wanted, "cpu", progress=False)
+    done = load_or_evaluate(wanted, "cpu", progress=False)
     rows = evaluate.load_rows(wanted)
-    assert record == json.loads(wanted.path.read_text())
-    assert record["n"] == N
-    for entry in record["results"]:
+    assert done == json.loads(wanted.path.read_text())
+    assert done["n"] == N
+    for entry in done["results"]:
         right = rows.loc[rows["level"] == entry["level"], "correct"].to_numpy()
         assert entry["accuracy"] == pytest.approx(100 * right.mean())
         assert entry["interval"][0] <= entry["accuracy"] <= entry["interval"][1]
         assert (evaluate.unpack(entry["correct"], N) == right).all()
     norms = evaluate.minimal_norms(rows[rows["level"] == 0.5])
-    assert record["minimal"]["median"] == pytest.approx(np.median(norms[norms > 0]))
+    assert done["minimal"]["median"] == pytest.approx(np.median(norms[norms > 0]))
     before = wanted.path.stat().st_mtime_ns
     load_or_evaluate(wanted, "cpu", progress=False)
     assert wanted.path.stat().st_mtime_ns == before  # read, not made again
@@ -187,12 +188,71 @@ def test_fewer_images_of_another_model_or_budget_are_not_gone_on_with(digits_isc
     assert (evaluate.find(wanted) or {})["n"] == 20
 
 
+def test_an_attack_saves_as_it_goes(digits_isce: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed in its third part, it goes on there, and leaves the record of the whole alone."""
+    made, asked = evaluate.evaluate, []
+
+    def until_killed(model: Classifier, split: data.Split, *args: object, **options: object) -> pd.DataFrame:
+        asked.append(len(split))
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return made(model, split, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(evaluate, "CHUNK", 10)
+    monkeypatch.setattr(evaluate, "evaluate", until_killed)
+    wanted = Evaluation(SPEC, "pgd_un_10", (0.4, 0.8), 34)
+    with pytest.raises(KeyboardInterrupt):
+        load_or_evaluate(wanted, "cpu", progress=False)
+    assert (evaluate.find(wanted) or {})["n"] == 20
+    done = load_or_evaluate(wanted, "cpu", progress=False)
+    assert asked == [10, 10, 10, 10, 4]
+    assert [part["n"] for part in done["earlier"]] == [20]
+    monkeypatch.setattr(evaluate, "evaluate", made)
+    monkeypatch.setattr(evaluate, "CHUNK", 500)
+    rows = evaluate.load_rows(wanted).sort_values(["level", "image"], ignore_index=True)
+    for path in wanted.path.parent.glob("pgd_un_10-*"):
+        path.unlink()
+    whole = load_or_evaluate(wanted, "cpu", progress=False)
+    assert whole["results"] == done["results"]
+    again = evaluate.load_rows(wanted).sort_values(["level", "image"], ignore_index=True)
+    pd.testing.assert_frame_equal(rows, again, atol=1e-4)
+
+
+def test_records_made_on_the_way_go(digits_isce: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "CHUNK", 10)
+    wanted = Evaluation(SPEC, "pgd_un_10", (0.3,), 34)
+    assert load_or_evaluate(wanted, "cpu", progress=False)["earlier"] == []
+    made = [json.loads(path.read_text()) for path in wanted.path.parent.glob("pgd_un_10-*.json")]
+    assert [r["n"] for r in made if r["evaluation"]["levels"] == [0.3]] == [34]
+
+
+def test_committed_records_of_other_weights_are_not_shown(
+    digits_isce: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = Evaluation(SPEC, "fgsm", (0.9,), 12)
+    monkeypatch.setattr(record, "results_dir", lambda: tmp_path)
+    committed = {"schema": record.SCHEMA, "n": 12, "weights_sha256": "of another training"}
+    record.write_json(tmp_path / wanted.path.relative_to(record.runs_dir()), committed)
+    assert evaluate.find(wanted) is None
+    done = load_or_evaluate(wanted, "cpu", progress=False)
+    assert evaluate.find(wanted) == done
+
+
 def test_a_damaged_record_is_made_again(digits_isce: Classifier) -> None:
     wanted = Evaluation(SPEC, "fgsm", (0.5,), N)
     first = load_or_evaluate(wanted, "cpu", progress=False)
     for damage in (wanted.path, wanted.path.with_suffix(".parquet")):
         damage.unlink() if damage.suffix == ".parquet" else damage.write_text(damage.read_text()[:50])
         assert load_or_evaluate(wanted, "cpu", progress=False)["results"] == first["results"]
+    rows = wanted.path.with_suffix(".parquet")
+    for damaged in (rows.read_bytes()[:-20], b""):
+        rows.write_bytes(damaged)
+        more = load_or_evaluate(dataclasses.replace(wanted, n=N + 1), "cpu", progress=False)
+        assert more["earlier"] == []  # rows that cannot be read are not gone on with
+        more_path = wanted.path.with_name(f"{more['run_id']}.json")
+        more_path.unlink()
+        assert load_or_evaluate(wanted, "cpu", progress=False)["results"] == first["results"]
+        assert len(evaluate.load_rows(wanted)) == N
     changed = json.loads(wanted.path.read_text()) | {"weights_sha256": "of another training"}
     wanted.path.write_text(json.dumps(changed))
     assert load_or_evaluate(wanted, "cpu", progress=False)["weights_sha256"] == first["weights_sha256"]
@@ -203,7 +263,7 @@ def test_simba_curve_and_clean_outputs(digits_isce: Classifier) -> None:
     curve = simba["results"][0]["curve"]
     assert curve["queries"][0] == 0
     assert curve["queries"][-1] == 60
-    assert curve["correct"][0] == N
+    assert curve["correct"][0] == round(simba["clean_accuracy"] * N / 100)
     assert sorted(curve["correct"], reverse=True) == curve["correct"]
     assert curve["correct"][-1] == round(simba["results"][0]["accuracy"] * N / 100)
     clean = load_or_evaluate(Evaluation(SPEC, "clean", (0.0,)), "cpu", progress=False)
@@ -235,6 +295,12 @@ def test_parse_and_labels() -> None:
         ({"attack": "pgd"}, "one attack at a time"),
         ({"attack": "nothing"}, "unknown attack"),
         ({"levels": ()}, "no levels"),
+        ({"levels": (0.5, -1.0)}, "every level must be finite and > 0"),
+        ({"levels": (float("nan"),)}, "every level must be finite and > 0"),
+        ({"n": 501}, "n must be a whole number of the 500 test images, got 501"),
+        ({"n": 0}, "whole number"),
+        ({"n": 2.5}, "whole number"),
+        ({"attack": "pgd_un_10@inference", "spec": Spec("digits", "lenet5", "sce")}, "is I-SCE's, sce has no s and m"),
         ({"split": "tests"}, "did you mean 'test'"),
     ],
 )
@@ -249,6 +315,50 @@ def test_bad_levels(digits_isce: Classifier, split: data.Split, level: float, tm
     for attack in ("pgd_un_10", "deepfool_10", "simba"):
         with pytest.raises(ValueError, match="every level must be finite and > 0"):
             evaluate.evaluate(digits_isce, split, {attack: [level]})
+
+
+def test_bad_requests(digits_isce: Classifier, split: data.Split) -> None:
+    with pytest.raises(ValueError, match="no attacks were asked for"):
+        evaluate.evaluate(digits_isce, split, {})
+    with pytest.raises(TypeError, match=r"want a list of levels, such as \[0.5\]"):
+        evaluate.evaluate(digits_isce, split, {"pgd_un_10": 0.5})  # type: ignore[dict-item]
+    with pytest.raises(ValueError, match="in \\[0, 1\\]"):
+        evaluate.evaluate(digits_isce, data.Split(split.images.float(), split.labels), {"clean": [0.0]})
+
+
+def test_float_images_of_ones_own_are_taken_as_they_are(digits_isce: Classifier, split: data.Split) -> None:
+    own = data.Split(data.to_float(split.images), split.labels)
+    digits_isce.train()  # judged in eval mode all the same, and left as it was
+    found = [evaluate.evaluate(digits_isce, given, {"clean": [0.0], "pgd_un_10": [0.5]}) for given in (own, split)]
+    assert digits_isce.training
+    digits_isce.eval()
+    pd.testing.assert_frame_equal(*found)
+
+
+def test_a_model_that_breaks_down_is_not_right() -> None:
+    class Fragile(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.where(x[:, :1] > 0.5, torch.nan, torch.tensor([1.0, 0.0]))
+
+    assert evaluate.predict(Fragile(), torch.tensor([[0.0], [1.0]])).tolist() == [0, -1]  # an argmax would say 0
+
+
+def test_nothing_found_by_a_minimal_attack_has_no_quantiles() -> None:
+    given = {"image": [0, 1], "level": 1.0, "label": [0, 1], "clean": [0, 0], "correct": [True, False]}
+    summary = evaluate.summarize(pd.DataFrame(given | {"minimal": [np.nan, 0.0], "queries": np.nan}))
+    assert "minimal" not in summary
+
+
+def test_pgd_on_a_random_model_takes_all_its_steps(digits_sce: Classifier) -> None:
+    assert not Evaluation(SPEC, "pgd_un_10", (0.5,), N).unsteady
+    unsteady = Evaluation(Spec("digits", "lenet5", "random"), "pgd_un_50", (0.8,), N)
+    assert unsteady.unsteady
+    assert (unsteady.payload()["version"], Evaluation(SPEC, "fgsm", (0.5,)).payload()["version"]) == (2, 1)
+    wanted = load_or_evaluate(unsteady, "cpu", progress=False)["results"][0]["accuracy"]
+    model, split = evaluate.load_or_train(unsteady.spec, "cpu", False), data.subset(data.load("digits").test, N)
+    stopped = evaluate.evaluate(model, split, {"pgd_un_50": [0.8]})["correct"].mean() * 100
+    assert wanted < stopped - 10  # a lucky draw is no adversarial image
+    shutil.rmtree(unsteady.spec.folder)  # it has no weights of its own
 
 
 def test_a_failed_evaluation_leaves_no_record(digits_isce: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -210,6 +210,11 @@ def test_damaged_weights_are_trained_again(own_runs: Path, capsys: pytest.Captur
     first = weights(load_or_train(spec, "cpu", progress=False))
     path = spec.folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
+    attack = spec.folder / "attacks" / "pgd_un_10-0.json"  # hours of work, which states the weights that it is of
+    record.write_json(attack, {"schema": record.SCHEMA})
+    assert torch.equal(weights(load_or_train(spec, "cpu", progress=False)), first)
+    assert attack.is_file()
+    (spec.folder / "result.json").write_text('{"schema": 1}')
     assert torch.equal(weights(load_or_train(spec, "cpu", progress=False)), first)
     assert "missing or damaged: they will be made again" in capsys.readouterr().err
 
@@ -222,6 +227,14 @@ def test_a_damaged_checkpoint_starts_anew(own_runs: Path, capsys: pytest.Capture
     (spec.folder / "checkpoint.pt").write_bytes(b"no checkpoint")
     assert torch.equal(weights(load_or_train(spec, "cpu", progress=False)), first)
     assert "checkpoint.pt cannot be used" in capsys.readouterr().err
+
+
+def test_equal_options_are_one_run() -> None:
+    assert Spec("digits", "lenet5", "isce", options={"s": 1}).run_id == Spec("digits", "lenet5", "isce").run_id
+    assert Spec("digits", "lenet5", "at", options={"steps": 7.0}).run_id == Spec("digits", "lenet5", "at").run_id
+    for options, words in (({"eps": -1.0}, "eps > 0"), ({"steps": 0}, "steps >= 1"), ({"steps": 2.7}, "whole number")):
+        with pytest.raises(ValueError, match=words):
+            Spec("digits", "lenet5", "at", options=options)
 
 
 def test_random_shares_the_weights_of_sce(digits_sce: Classifier) -> None:

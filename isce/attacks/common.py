@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from numbers import Integral, Real
+from numbers import Real
 from typing import NamedTuple
 
 import torch
@@ -40,12 +40,12 @@ def check_numbers(norm: str = "l2", **numbers: float | None) -> None:
     for name, value in numbers.items():
         if value is None and name in DEFAULTED:
             continue
-        kind = Integral if name in counts else Real
+        kind = int if name in counts else Real
         if isinstance(value, bool) or not isinstance(value, kind):
-            what = "an integer" if kind is Integral else "a number"
+            what = "an integer" if kind is int else "a number"
             raise TypeError(f"{name} must be {what}, got {value!r} ({type(value).__name__})")
         if not math.isfinite(value) or value <= 0:
-            raise ValueError(f"{name} must be {'at least 1' if kind is Integral else 'finite and > 0'}, got {value}")
+            raise ValueError(f"{name} must be {'at least 1' if kind is int else 'finite and > 0'}, got {value}")
 
 
 def check_images(model: nn.Module, images: Tensor, labels: Tensor, spatial: str = "") -> None:
@@ -197,5 +197,10 @@ def launch(
             batch = Batch(clean[index], labels[index], t, seeds[index], logits[index], index)
             found = attack(batch).detach()
             valid = found.flatten(1).isfinite().all(1)  # gradients may be NaN where the clean logits were not
+            if not bool(valid.all()):
+                lost = f"{int((~valid).sum())} of {len(valid)} images"
+                warnings.warn(
+                    f"the model's gradients became NaN for {lost}: returned unchanged, they prove nothing", stacklevel=3
+                )
             adversarial[index] = torch.where(per_image(valid, found), found, batch.images)
     return adversarial

@@ -1,7 +1,9 @@
 """Wrong use ends in one clear line."""
 
 from contextlib import nullcontext
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -168,3 +170,75 @@ def test_few_classes(classes):
         CALLS["apgd_targeted"](model(classes), X, y)
     with pytest.raises(ValueError, match="use objective='margin'") if classes == 2 else nullcontext():
         CALLS["apgd"](model(classes), X, y, objective="dlr")
+
+
+@every
+def test_images_that_are_all_wrong_come_back_unchanged(call):
+    net = model()
+    wrong = (net(X).argmax(1) + 1) % 4
+    for some in (slice(0, 1), slice(0, 4)):
+        assert torch.equal(call(net, X[some], wrong[some]), X[some])
+
+
+def test_fab_may_fell_every_image_before_its_restarts():
+    net = model()
+    y = net(X).argmax(1)
+    for norm in ("l2", "linf"):
+        found = attacks.fab(net, X, y, eps=2.0, steps=10, restarts=3, norm=norm)
+        assert (net(found).argmax(1) != y).all()
+
+
+def test_a_gradient_of_zero_moves_no_image():
+    flat = Fixed(lambda n: torch.tensor([1e4, 0.0, -1e4, 0.0]).repeat(n, 1))
+    for attack in (attacks.deepfool, partial(attacks.pgd, eps=1.0), partial(attacks.fgsm, eps=1.0)):
+        found = attack(flat, X, torch.zeros_like(Y))
+        assert found.isfinite().all()
+        assert found.min() >= 0
+        assert found.max() <= 1
+
+
+def test_nan_gradients_leave_the_image():
+    class Rooted(nn.Module):
+        def forward(self, x):
+            return torch.stack([2 + (x - x.detach()).sum((1, 2, 3)).sqrt(), *torch.zeros(3, len(x))], 1)
+
+    with pytest.warns(UserWarning, match="NaN for 4 of 4 images: returned unchanged, they prove nothing"):
+        found = attacks.fgsm(Rooted(), X, torch.zeros_like(Y), eps=0.5)
+    assert torch.equal(found, X)
+
+
+def test_numbers_of_numpy_are_numbers_and_none_is_not():
+    net = model()
+    y = net(X).argmax(1)
+    expected = attacks.pgd(net, X, y, eps=0.5, steps=3)
+    assert torch.equal(attacks.pgd(net, X, y, eps=np.float32(0.5), steps=3), expected)
+    for name in ("fgsm", "pgd", "apgd", "square", "autoattack"):
+        with pytest.raises(TypeError, match="eps must be a number, got None"):
+            CALLS[name](eps=None)
+    assert torch.equal(
+        attacks.autoattack(net, X, y, eps=0.5, queries=9, attacks="square"),
+        attacks.square(net, X, y, eps=0.5, queries=9),
+    )
+    with pytest.raises(ValueError, match="whole number"):
+        attacks.Expectation(net, 2.5)
+
+
+def test_a_path_is_checked_like_an_attack():
+    for given, error, words in (
+        ({"images": X[:0], "labels": Y[:0]}, ValueError, "no images"),
+        ({"labels": Y + 1}, ValueError, "0 .. 3"),
+        ({"labels": Y.float()}, TypeError, "integer tensor"),
+    ):
+        with pytest.raises(error, match=words):
+            attacks.pgd_path(**({"model": model(), "images": X, "labels": Y, "eps": 0.1, "steps": 2} | given))
+    small = attacks.pgd_path(model(), X, Y.to(torch.uint8), eps=0.1, steps=2)
+    assert torch.equal(small, attacks.pgd_path(model(), X, Y, eps=0.1, steps=2))
+
+
+def test_without_an_early_stop_every_image_takes_all_steps():
+    net = model()
+    y = net(X).argmax(1)
+    stopped, walked = (attacks.pgd(net, X, y, eps=3.0, steps=30, early_stop=stop) for stop in (True, False))
+    loss = nn.CrossEntropyLoss(reduction="none")
+    assert (loss(net(walked), y) > loss(net(stopped), y)).all()
+    assert (net(walked).argmax(1) != y).all()
