@@ -27,7 +27,7 @@ from pandas.io.formats.style import Styler
 from scipy.stats import binomtest
 from torch import Tensor, nn
 
-from isce import attacks, data, evaluate, record, train
+from isce import attacks, data, evaluate, methods, record, train
 from isce.attacks import random
 from isce.attacks.common import check_images, check_numbers, differentiable, held
 from isce.attacks.norms import norm_of, random_in_ball
@@ -281,7 +281,7 @@ def run_checks(
             return attack(target, x, y, generator=draw, batch_size=batch_size, **({"eps": eps, "norm": norm} | options))
 
         def pgd(**options: Any) -> Tensor:
-            settings: dict[str, Any] = {"steps": steps, "objective": objective} | options
+            settings: dict[str, Any] = {"steps": steps, "objective": objective, "early_stop": passes().passed} | options
             return judge(run(attacks.pgd, **settings))
 
         def by_square() -> Check:
@@ -375,7 +375,8 @@ def load_or_check(
         record.choose("parameter of the checks", name, known)
     n = n or DATASETS[spec.dataset].sizes[2]
     parameters = {**known, **budgets, "eps": float(eps), "n": n}
-    payload = {"spec": spec.payload(), "parameters": parameters, "version": [VERSION, evaluate.VERSION]}
+    version = VERSION + methods.get(spec.method).random_input  # 2: PGD takes all its steps on a random model
+    payload = {"spec": spec.payload(), "parameters": parameters, "version": [version, evaluate.VERSION]}
     path, place = spec.folder / "checks" / f"{record.run_id(payload)}.json", record.pick_device(device)
     model = train.load_or_train(spec, device, progress)
     weights = (train.result(spec) or {})["weights_sha256"]

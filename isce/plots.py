@@ -54,21 +54,27 @@ def _array(name: str, x: ArrayLike, *shape: int | None) -> Array:
 
 
 def label(name: str) -> str:
-    """A method's printed name, `"isce"` -> `"I-SCE"`; any other name as it is."""
+    """A method's printed name, `"isce"` -> `"I-SCE"`, `"isce, DF 50"` -> `"I-SCE, DF 50"`; any other name as it is."""
+    method, comma, rest = name.partition(", ")
     known = METHODS | CONTROLS
-    return known[name].label if name in known else name
+    return f"{known[method].label}{comma}{rest}" if method in known else name
 
 
 def _styles(names: Iterable[str]) -> list[dict[str, Any]]:
-    """A line style per name: a method's own colour, controls dashed, I-SCE bold; other names the colours left over."""
+    """A line style per name: a method's own colour, I-SCE bold, controls dashed; `"isce, this"` and `"isce, that"` the
+    method's colour, the second dashed; other names the colours left over."""
     names = list(names)
-    spare = cycle([c for c in PETROFF10 if c not in map(METHOD_COLORS.get, names)] or PETROFF10)
-    dashes = {name: "--" for name in CONTROLS}
-    color = {name: METHOD_COLORS.get(name) or next(spare) for name in names}
-    return [
-        {"color": color[n], "label": label(n), "ls": dashes.get(n, "-"), "lw": 2.8 if n == "isce" else 1.8}
-        for n in names
-    ]
+    method = {name: name.partition(", ")[0] for name in names}
+    spare = cycle([c for c in PETROFF10 if c not in map(METHOD_COLORS.get, method.values())] or PETROFF10)
+    several = len(set(method.values())) < len(names)
+    styles = []
+    for k, name in enumerate(names):
+        before = sum(method[other] == method[name] for other in names[:k])
+        dashes = ("-", "--", ":", "-.")[before % 4] if several else "--" if name in CONTROLS else "-"
+        color = METHOD_COLORS.get(method[name]) or next(spare)
+        width = 2.8 if method[name] == "isce" else 1.8
+        styles.append({"color": color, "label": label(name), "ls": dashes, "lw": width})
+    return styles
 
 
 def _panels(panels: Sequence[Panel], most: int = 99) -> Sequence[Panel]:
@@ -373,7 +379,7 @@ def ablation_spread(panels: Sequence[Panel], *, title: str = "") -> Figure:
         low, high = 100 * binom.ppf([0.025, 0.975], panel["n"], mean / 100) / panel["n"]
         ax.axhspan(low, high, color=GREY, alpha=0.2, linewidth=0)
         ax.axhline(mean, color=GREY, linewidth=1.2)
-        handles["95 % of chance, were all settings alike"] = Patch(color=GREY, alpha=0.3)
+        handles["95 % of accuracies, were all settings alike and their images others"] = Patch(color=GREY, alpha=0.3)
         right = len(s) + np.linspace(-0.25, 0.25, 2 * len(again) + 1)[1::2]
         (handles["s = 1, m = 0.1, one per seed"],) = ax.plot(right, again, "D", ms=6, color=RED, mfc="white", mew=1.6)
         for j, color in enumerate(matplotlib.colormaps["viridis"](np.linspace(0, 0.92, len(m)))):
@@ -574,13 +580,14 @@ def accuracy_curve(
     title: str = "",
     levels: Sequence[float] = (),
     xlabel: str = "perturbation, L2 norm",
+    ylabel: str = "accuracy",
 ) -> Figure:
     """Accuracy against the radius, one line per name with its Wilson 95 % band.
 
     eps (E,) in L2 units; `correct` maps a method (or any name) to the counts (E,) still right out of `total` images;
     `levels` draws dotted lines at the tables' levels. Raises ValueError: shapes, or counts outside 0..total.
     """
-    figure, ax = _axes(xlabel, f"accuracy (%), n = {total}", title)
+    figure, ax = _axes(xlabel, f"{ylabel} (%), n = {total}", title)
     _accuracy(ax, eps, correct, total, levels)
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
@@ -693,7 +700,7 @@ def query_curve(queries: ArrayLike, correct: Mapping[str, ArrayLike], total: int
 
 
 def norm_distribution(norms: Mapping[str, ArrayLike], max_norm: float, **options: Any) -> Figure:
-    """Robust accuracy as 1 - CDF of the smallest perturbation found, with its Wilson 95 % band.
+    """The share of images whose smallest perturbation found is longer, 1 - CDF, with its Wilson 95 % band.
 
     `norms` maps a name to (N,) L2 norms, the same N for all: 0 where the image was misclassified before, inf where never.
     Options as in `accuracy_curve`. Raises ValueError: shapes, NaN, or max_norm <= 0.
@@ -706,7 +713,7 @@ def norm_distribution(norms: Mapping[str, ArrayLike], max_norm: float, **options
     if any(np.isnan(values).any() for values in data.values()):
         raise ValueError("norms must not be NaN: inf stands for an image that was never misclassified")
     counts = {name: total - np.searchsorted(values, x, side="right") for name, values in data.items()}
-    return accuracy_curve(x, counts, total, xlabel="smallest perturbation found, L2 norm", **options)
+    return accuracy_curve(x, counts, total, xlabel="ε, L2 norm", ylabel="perturbation longer than ε", **options)
 
 
 @_styled
