@@ -161,7 +161,7 @@ class Claim:
 
     where: our table or figure that shows it. `isce.verdicts` computes the rules. They were not fixed in advance: all were
     sharpened while records came in, most of them against the paper, and once more after a review of the statistics (seeds
-    in a comparison, what is missing, C6, C7, C12). The history of this file shows each change and what was known then.
+    in a comparison, twice; what is missing; C6, C7, C12). The history of this file shows each change and what was known then.
     """
 
     id: str
@@ -175,9 +175,9 @@ class Claim:
 COMPARISON = (
     "A comparison is I-SCE against one method on the same images: in one column of the tables (arm B), under one attack as "
     "coded at one level, against SCE as coded alone (arm A), or at one radius on one network, on the images that withstand "
-    "every attack of the profile (arm C; a random model's strongest attack). It is won or lost where every trained network of one "
-    "method is above every one of the other and an exact sign-flip test over images has p < 0.05, else a tie. Where comparisons "
-    "that a rule counts have no record, its verdict is the one that they cannot change, or undecided."
+    "every attack of the profile (arm C; a random model's strongest attack). It is won or lost where one "
+    "method is above the other with every seed that both have, and an exact sign-flip test over images has p < 0.05, else a tie. "
+    "Where comparisons that a rule counts have no record, its verdict is the one that they cannot change, or undecided."
 )
 _CLAIMS = """
 C1 | 4.2, Tables 1, 2 | Under L2 PGD, I-SCE is better than the others in most cases and keeps its clean accuracy. | Tables 1, 2

@@ -28,7 +28,7 @@ UNDECIDED = "undecided"  # some of what the rule counts has a record, and the re
 COLORS = {STANDS: "#d7efdc", FAILS: "#f6d5d2", PART: "#fbecc8", UNDECIDED: "#e3e6f5", OPEN: "#eeeeee"}
 ARMS = {"A": "A, as coded", "B": "B, as written", "C": "C, properly attacked"}
 HEADS = ARMS | {"-": "no arm: theory"}
-PAIRED = f"exact sign-flip test on the same images, p < {LEVEL}, in which all networks agree"
+PAIRED = f"exact sign-flip test on the same images, p < {LEVEL}, above with every seed"
 NO_RECORD = "no record in this profile"
 WHY_NOT = {
     ("C4", "A"): "the script has no SimBA",
@@ -112,7 +112,7 @@ class Duel:
     theirs: float
     winner: int
     n: int = 0
-    seeds: tuple[int, int] = (0, 0)
+    seeds: int = 0
 
     @property
     def points(self) -> float:
@@ -143,17 +143,16 @@ def bounded(rule: Callable[..., str], *groups: Known) -> tuple[str, str]:
 
 
 def duels(found: Sequence[Case], rivals: Sequence[str], one: str = "isce") -> list[Duel]:
-    """`one` against each rival in each case, each with all its seeds; pairs without a record are left out."""
+    """`one` against each rival in each case, on the seeds that both have; pairs without a record are left out."""
     fought = []
     for case in found:
         own = case.outcomes(one)
         for rival in rivals if own else []:
             ours, theirs = nested([own, case.outcomes(rival)])
-            if theirs:
-                mean, other = (100 * float(np.mean(list(bits.values()))) for bits in (ours, theirs))
+            if seeds := sorted(set(ours) & set(theirs)):
+                mean, other = (100 * float(np.mean([bits[seed] for seed in seeds])) for bits in (ours, theirs))
                 winner = int(p_below(ours, theirs) < LEVEL) - int(p_below(theirs, ours) < LEVEL)
-                n = len(next(iter(ours.values())))
-                fought.append(Duel(case.name, rival, mean, other, winner, n, (len(ours), len(theirs))))
+                fought.append(Duel(case.name, rival, mean, other, winner, len(ours[seeds[0]]), len(seeds)))
     return fought
 
 
@@ -207,9 +206,7 @@ def differences(found: Sequence[Duel]) -> str:
 
 
 def size(found: Sequence[Duel]) -> str:
-    """How many images, and how many seeds: of I-SCE and of the other, where they differ."""
-    words = {(d.n, "/".join(map(str, dict.fromkeys(d.seeds))), max(d.seeds)) for d in found}
-    return "; ".join(f"{n} images, {k} seed{'s' * (most > 1)}" for n, k, most in sorted(words))
+    return "; ".join(f"{n} images, {k} seed{'s' * (k > 1)}" for n, k in sorted({(d.n, d.seeds) for d in found}))
 
 
 def left(profile: Profile, arm: str, numbers: Sequence[int]) -> str:
