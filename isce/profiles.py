@@ -77,11 +77,6 @@ class Profile:
         given = self.epochs if arm == "B" else self.as_coded["epochs"]
         return given.get(f"{dataset}-{backbone}", given.get(dataset))
 
-    @property
-    def trainings(self) -> list[tuple[str, str]]:
-        """(data set, backbone) to be trained; fewer than `nets` where one data set stands in for two."""
-        return list(dict.fromkeys((self.stand_in[block], backbone) for block, backbone in self.nets))
-
     def spec(self, block: str, backbone: str, method: str, seed: int = 0, arm: str = "B", **more: Any) -> Spec:
         dataset = self.stand_in[record.choose("block", block, self.stand_in)]
         epochs = self.epochs_of(dataset, backbone, arm)

@@ -430,19 +430,16 @@ def save(number: int, profile: Profile, long: pd.DataFrame, folder: Path, format
 
 def sources(profile: Profile) -> pd.DataFrame:
     """Where the numbers of a profile's tables come from: a row per training record."""
-    rows = []
-    for dataset, backbone in profile.trainings:
-        block = next(b for b, d in profile.stand_in.items() if d == dataset)
-        for method in profile.methods:
-            for seed in profile.seeds:
-                spec = profile.spec(block, backbone, method, seed).trained()
-                done = record.find(spec.folder / "result.json")
-                if done is not None and spec.method == method:
-                    source = done["provenance"]
-                    where = {"run": done["run_id"], "test accuracy, %": round(done["metrics"]["test_accuracy"], 2)}
-                    keys = ("seconds", "device_name", "commit", "dirty", "precision", "finished")
-                    rows.append(where | {key: source[key] for key in keys} | {"torch": source["packages"]["torch"]})
-    return pd.DataFrame(rows)
+    rows = {}
+    for run in profile.runs:
+        spec = profile.spec(*run).trained()
+        done = record.find(spec.folder / "result.json")
+        if done is not None:
+            source = done["provenance"]
+            where = {"run": done["run_id"], "test accuracy, %": round(done["metrics"]["test_accuracy"], 2)}
+            keys = ("seconds", "device_name", "commit", "dirty", "precision", "finished")
+            rows[spec.run_id] = where | {key: source[key] for key in keys} | {"torch": source["packages"]["torch"]}
+    return pd.DataFrame(rows.values())
 
 
 def summary(profile: Profile, block: str, backbone: str, attacks: Sequence[str]) -> pd.DataFrame:
