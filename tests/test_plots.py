@@ -225,6 +225,15 @@ def test_norm_distribution_is_robust_accuracy() -> None:
     assert [float(y[x == at][0]) for at in (0.0, 0.5, 1.0, 3.0)] == [75.0, 75.0, 50.0, 25.0]
 
 
+def test_a_method_under_two_attacks_keeps_its_colour() -> None:
+    names = ("isce, DF", "isce, DF on raw", "sce, DF")
+    ax = plots.norm_distribution({name: [1.0, 2.0] for name in names}, 4.0).axes[0]
+    assert ax.get_ylabel() == "perturbation longer than ε (%), n = 2"
+    assert [line.get_label() for line in ax.lines[:3]] == ["I-SCE, DF", "I-SCE, DF on raw", "SCE, DF"]
+    assert [line.get_color() for line in ax.lines[:3]] == [plots.METHOD_COLORS[m] for m in ("isce", "isce", "sce")]
+    assert [line.get_linestyle() for line in ax.lines[:3]] == ["-", "--", "-"]
+
+
 def test_accuracy_panels_have_one_legend_and_a_method_s_colour() -> None:
     panels = [{"title": f"attack {k}", "eps": [0.0, 1.0], "correct": {"isce": [9, k], "sce": [8, 0]}} for k in range(4)]
     figure = plots.accuracy_panels(panels, 10, levels=[0.5])
