@@ -50,7 +50,7 @@ def deepfool(
                 distance = f[:, k].detach().abs() / dual_norm_of(w_k, norm).clamp_min(tiny(w_k))
                 w = torch.where(per_image(distance < nearest, w), w_k, w)
                 nearest = torch.minimum(nearest, distance)
-            nearest = nearest.clamp_max(x[0].numel())  # beyond the box; a gradient of 0 would send it to infinity
+            nearest = nearest.clamp_max(1e12)  # finite where the gradient is 0: such an image stays where it is
             x = (x + steepest(w, norm, (1 + overshoot) * (nearest + 1e-4))).clamp_(0, 1)
             with torch.no_grad():
                 done = clearly_wrong(model(x), y)
