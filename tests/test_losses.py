@@ -170,3 +170,12 @@ def test_a_zero_vector_of_logits_stays_finite() -> None:
     assert loss.isfinite()
     assert zero.grad is not None
     assert zero.grad.isfinite().all()
+
+
+def test_the_loss_compiles_into_one_graph() -> None:
+    """No look at the values breaks it, as it would halt a GPU in every step; on a CPU bad targets are still named."""
+    logits, target = torch.randn(4, 10), torch.arange(4)
+    explained = torch._dynamo.explain(losses.isce_loss)(logits, target)
+    assert explained.graph_break_count == 0
+    with pytest.raises(ValueError, match="target must lie in 0..9"):
+        losses.isce_loss(logits, target + 8)

@@ -229,6 +229,15 @@ def test_a_damaged_checkpoint_starts_anew(own_runs: Path, capsys: pytest.Capture
     assert "checkpoint.pt cannot be used" in capsys.readouterr().err
 
 
+def test_a_damaged_checkpoint_leaves_arm_a_its_pixel_mean(own_runs: Path) -> None:
+    spec = Spec("digits", "resnet32", "isce", arm="A", epochs=1)
+    first = weights(load_or_train(spec, "cpu", progress=False))
+    for path in spec.folder.iterdir():
+        path.unlink()
+    (spec.folder / "checkpoint.pt").write_bytes(b"no checkpoint")
+    assert torch.equal(weights(load_or_train(spec, "cpu", progress=False)), first)
+
+
 def test_equal_options_are_one_run() -> None:
     assert Spec("digits", "lenet5", "isce", options={"s": 1}).run_id == Spec("digits", "lenet5", "isce").run_id
     assert Spec("digits", "lenet5", "at", options={"steps": 7.0}).run_id == Spec("digits", "lenet5", "at").run_id
