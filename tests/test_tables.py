@@ -436,6 +436,20 @@ def test_publish_takes_away_what_more_images_supersede(
         assert [p.stem for p in (tmp_path / "results").rglob("deepfool_10-*.json")] == [wanted.path.stem]
 
 
+def test_publish_leaves_what_another_profile_asks_for(
+    digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(record, "results_dir", lambda: tmp_path / "results")
+    few = dataclasses.replace(digits, n=15)
+    monkeypatch.setattr(publish, "load", lambda name: digits if name == "digits" else few)
+    for name, profile in (("cpu", few), ("digits", digits)):
+        load_or_evaluate(profile.evaluation("mnist", "lenet5", "isce", "deepfool_10"), "cpu", False)
+        publish.publish(name)
+    made = (tmp_path / "results").rglob("deepfool_10-*.json")
+    assert sorted(json.loads(path.read_text())["n"] for path in made) == [15, digits.n]
+
+
 def test_publish_copies_small_records_alone(digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = digits.evaluation("mnist", "lenet5", "isce", "deepfool_10")
     load_or_evaluate(wanted, "cpu", progress=False)
