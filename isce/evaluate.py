@@ -245,8 +245,8 @@ def _at_levels(
 ) -> Iterator[tuple[float, Tensor, Tensor | None, Tensor | None]]:
     """For each level: the level, what is to be judged there, and where they apply the smallest norms and the queries."""
     attack = ATTACKS[what]
-    if isinstance(seen, attacks.Expectation) and batch_size is None:  # whose graph is that of all its passes
-        batch_size = max(1, default_batch(images) // seen.samples) if images.is_cuda else None
+    if isinstance(seen, attacks.Expectation) and images.is_cuda and batch_size is None:
+        batch_size = max(1, default_batch(images) // seen.samples)  # the graph is that of all its passes
 
     def run(**options: Any) -> Any:
         draws = torch.Generator().manual_seed(seed)
@@ -439,10 +439,8 @@ def load_rows(evaluation: Evaluation) -> pd.DataFrame:
 def find(evaluation: Evaluation) -> dict[str, Any] | None:
     """The record of an evaluation in runs/ or results/; where there is none, that of the same attack on the most of its
     images (`n` says how many); None where no image was attacked."""
-    done = record.read_json(evaluation.path)
-    committed = record.read_json(record.results_dir() / evaluation.path.relative_to(record.runs_dir()))
-    found = [done] if done else [committed] if committed else []
-    found = found or of_fewer(evaluation, record.runs_dir()) + of_fewer(evaluation, record.results_dir())
+    done = record.find(evaluation.path)
+    found = [done] if done else of_fewer(evaluation, record.runs_dir()) + of_fewer(evaluation, record.results_dir())
     own = _weights(evaluation.spec)  # a network trained here anew is not the one that the committed records are of
     found = [r for r in found if own is None or r.get("weights_sha256", own) == own]
     return max(found, key=lambda done: done["n"], default=None)
@@ -475,11 +473,9 @@ def _weights(spec: Spec) -> str | None:
 
 def _valid(evaluation: Evaluation) -> dict[str, Any] | None:
     done = record.read_json(evaluation.path)
-    return (
-        done
-        if done and _whole(done, evaluation.path) and done.get("weights_sha256") == _weights(evaluation.spec)
-        else None
-    )
+    if done is None or done.get("weights_sha256") != _weights(evaluation.spec) or not _whole(done, evaluation.path):
+        return None
+    return done
 
 
 def _whole(done: dict[str, Any], path: Path) -> bool:
@@ -488,7 +484,7 @@ def _whole(done: dict[str, Any], path: Path) -> bool:
         rows = parquet.read_metadata(path.with_suffix(".parquet")).num_rows
     except (OSError, pyarrow.ArrowException):
         return False
-    return bool(rows == done["n"] * len(done["results"]))
+    return bool(rows == done.get("n", 0) * len(done.get("results", ())))
 
 
 def pack(correct: np.ndarray) -> str:

@@ -179,7 +179,7 @@ class Method:
             choose(f"option of {self.label}", name, self.options)
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise TypeError(f"option {name} of {self.label} must be a number, got {value!r}")
-            if value != type(self.options[name])(value):
+            if isinstance(self.options[name], int) and not float(value).is_integer():
                 raise ValueError(f"option {name} of {self.label} must be a whole number, got {value!r}")
         settings = {**self.options, **self.by_dataset.get(dataset, {}), **overrides}
         settings = {name: type(self.options[name])(value) for name, value in settings.items()}  # 1 and 1.0 are one run

@@ -5,7 +5,7 @@ script), "inferred" from the text, or "ours": a decision where the paper is sile
 not hold is the string NOT_RECOVERABLE, never a guess.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -148,6 +148,11 @@ TABLES: Mapping[int, Table] = {
     6: Table(6, f"{_SHALLOW} PGD attack on CIFAR10.", "appendix", _columns(_CNN, *_PGD)),
     7: Table(7, f"{_SHALLOW} Deepfool attack.", "appendix", _TABLE_7, numbers=_TABLE_7_NUMBERS),
 }
+
+
+def networks(numbers: Iterable[int] = tuple(TABLES)) -> list[tuple[str, str]]:
+    """(block, backbone) of the columns of these tables."""
+    return list(dict.fromkeys((c.block, c.backbone) for number in numbers for c in TABLES[number].columns))
 
 
 # Figure 3's networks (data set, backbone): ResNet-32 by section 4; ours are the shallow ones, many times cheaper. Attacks: stated.

@@ -55,7 +55,7 @@ class Profile:
     @property
     def nets(self) -> list[tuple[str, str]]:
         """(block, backbone) that are run: of every column of the profile's tables, unless `networks` lists fewer."""
-        nets = dict.fromkeys((c.block, c.backbone) for t in self.tables for c in paper.TABLES[t].columns)
+        nets = paper.networks(self.tables)
         return [net for net in nets if not self.networks or "-".join(net) in self.networks]
 
     def seeds_of(self, block: str, backbone: str) -> list[int]:
@@ -175,9 +175,9 @@ def load(name: str) -> Profile:
         *content["adaptive"],
     ]:
         methods.parse(job)
-    nets = {f"{c.block}-{c.backbone}" for t in content["tables"] for c in paper.TABLES[t].columns}
+    nets = sorted("-".join(net) for net in paper.networks(content["tables"]))
     for net, less in content["networks"].items():
-        record.choose(f"network in {path.name}", net, sorted(nets))
+        record.choose(f"network in {path.name}", net, nets)
         for key in less:
             record.choose(f"key of {net} in {path.name}", key, ("seeds", "methods", "beyond", "n"))
         methods.parse(less.get("methods", "all"))

@@ -20,8 +20,8 @@ from isce.tables import attacked, cells, layout, markdown, recorded, render, sav
 def publish(name: str) -> list[str]:
     """Copy a profile's records from runs/ to results/ (small JSON, no images) and the first seed's float16 weights beside
     them, so that `load_or_train` need not train; write its tables as results/<profile>.md, and to print as
-    results/<profile>/table<N>.tex and .html. A record there of fewer images than its successor's goes, unless another profile asks for it. Returns the records'
-    paths under results/."""
+    results/<profile>/table<N>.tex and .html. A record there of fewer images than its successor's goes, unless another profile
+    asks for it. Returns the records' paths under results/."""
     profile, wanted = load(name), []
     others = [load(path.stem) for path in record.config_dir().glob("*.yaml") if path.stem != name]
     kept = {e.path for other in others for run in other.runs for e in other.evaluations(*run)}

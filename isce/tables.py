@@ -208,18 +208,19 @@ def attacked(profile: Profile, block: str, backbone: str, methods: Sequence[str]
     rows, seeds = [], profile.seeds_of(block, backbone)
     for method in methods if methods is not None else profile.methods:
         where = {"method": method, "block": block, "backbone": backbone}
-        own = profile.attacks(block, backbone, method)
+        own, known = profile.attacks(block, backbone, method), set()
         for attack in profile.attacks(block, backbone):
             wanted = [profile.evaluation(block, backbone, method, attack, seed) for seed in seeds]
             for at, level in enumerate(wanted[0].levels):
                 found = measure(wanted, at) if attack in own else None
+                known |= {attack} if found else set()
                 cell = {"level": level, "accuracy": math.nan, "asked": attack in own, "beside": ""} | (found or {})
                 rows.append({**where, "attack": attack, "column": f"{attack}:{at}", **cell})
         for at, level in enumerate(profile.eps[block]):
             right = list(worst_outcomes(profile, block, backbone, method, level, complete=False).values())
             least = spread([100 * float(r.mean()) for r in right], len(right[0])) if right else {"accuracy": math.nan}
             asked = within_radius(profile, block, backbone, method, level)
-            done = sum(bool(outcomes(profile, block, backbone, method, attack, 0)) for attack in asked)
+            done = len(known.intersection(asked))
             least |= {"of": profile.n_of(block, backbone), "of_seeds": len(seeds), "asked": True, "level": level}
             least |= {"beside": f"{done} of {len(asked)} attacks" if right and done < len(asked) else ""}
             rows.append({**where, "attack": "worst", "column": f"worst:{at}", **least})

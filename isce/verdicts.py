@@ -63,8 +63,7 @@ class Case:
 
 def cases(profile: Profile, arm: str, numbers: Sequence[int], attacks: str = "") -> list[Case]:
     """The cases of an arm for the columns of these tables whose attack begins with `attacks`; all but clean if ""."""
-    columns = [c for n in numbers for c in paper.TABLES[n].columns]
-    nets = list(dict.fromkeys((c.block, c.backbone) for c in columns))
+    columns, nets = [c for n in numbers for c in paper.TABLES[n].columns], paper.networks(numbers)
     if arm == "A":
         return [case for block, net in nets for case in _as_coded(profile, block, net, attacks)]
     if arm == "C" and attacks != "clean":
@@ -387,7 +386,7 @@ def _separation(profile: Profile, arm: str) -> Finding:
 
 def _averages(profile: Profile, arm: str) -> Finding:
     """C9."""
-    nets = list(dict.fromkeys((c.block, c.backbone) for table in paper.TABLES.values() for c in table.columns))
+    nets = paper.networks()
     wanted = [profile.evaluation(*net, "isce", "clean", seed) for net in nets for seed in profile.seeds_of(*net)]
     if arm == "A":
         nets = [net for net in nets if net[1] == "resnet32"]

@@ -253,7 +253,11 @@ def test_a_damaged_record_is_made_again(digits_isce: Classifier) -> None:
         more_path.unlink()
         assert load_or_evaluate(wanted, "cpu", progress=False)["results"] == first["results"]
         assert len(evaluate.load_rows(wanted)) == N
-    changed = json.loads(wanted.path.read_text()) | {"weights_sha256": "of another training"}
+    whole = json.loads(wanted.path.read_text())
+    for damaged in ({"schema": record.SCHEMA}, {key: whole[key] for key in whole if key != "results"}):
+        record.write_json(wanted.path, damaged)
+        assert load_or_evaluate(wanted, "cpu", progress=False)["results"] == first["results"]
+    changed = whole | {"weights_sha256": "of another training"}
     wanted.path.write_text(json.dumps(changed))
     assert load_or_evaluate(wanted, "cpu", progress=False)["weights_sha256"] == first["weights_sha256"]
 
