@@ -428,14 +428,15 @@ def _resume(
         state = torch.load(path, weights_only=True, map_location=next(model.parameters()).device)
         if state["run_id"] != spec.run_id:
             raise ValueError("of another run")
+        weights, moments, rates, past = (state[key] for key in ("model", "optimizer", "schedule", "history"))
     except Exception as error:  # a damaged file fails in many ways; the training itself is never lost by it
         record.log(
             f"isce: {path.parent.name}/{path.name} cannot be used ({type(error).__name__}): training from the start"
         )
         path.unlink()
         return 0
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
-    history.update(state["history"] | {"precision": history["precision"]})
+    model.load_state_dict(weights)
+    optimizer.load_state_dict(moments)
+    schedule.load_state_dict(rates)
+    history.update(past | {"precision": history["precision"]})
     return len(history["loss"])

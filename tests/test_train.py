@@ -227,6 +227,11 @@ def test_a_damaged_checkpoint_starts_anew(own_runs: Path, capsys: pytest.Capture
     (spec.folder / "checkpoint.pt").write_bytes(b"no checkpoint")
     assert torch.equal(weights(load_or_train(spec, "cpu", progress=False)), first)
     assert "checkpoint.pt cannot be used" in capsys.readouterr().err
+    for path in spec.folder.iterdir():
+        path.unlink()
+    torch.save({"run_id": spec.run_id, "model": {}}, spec.folder / "checkpoint.pt")  # of this run, with parts missing
+    assert torch.equal(weights(load_or_train(spec, "cpu", progress=False)), first)
+    assert "checkpoint.pt cannot be used (KeyError)" in capsys.readouterr().err
 
 
 def test_a_damaged_checkpoint_leaves_arm_a_its_pixel_mean(own_runs: Path) -> None:
