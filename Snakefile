@@ -117,7 +117,8 @@ rule attack:
             method=attacked(w), attacks=",".join(profile.common_attacks(w.block, w.backbone)),
             strongest=profile.strongest, adaptive=profile.adaptive,
             eps=profile.eps[w.block], simba_steps=profile.simba_steps[w.block], simba_queries=profile.simba_queries[w.block],
-            n=profile.n_of(w.block, w.backbone), seed=int(w.seed), epochs=profile.epochs_of(profile.stand_in[w.block], w.backbone) or 0, device=device)),
+            n=profile.n_of(w.block, w.backbone), fewer=profile.fewer, seed=int(w.seed),
+            epochs=profile.epochs_of(profile.stand_in[w.block], w.backbone) or 0, device=device)),
     shell:
         papermill("attack")
 
@@ -132,7 +133,7 @@ rule arm_a:  # trains what it attacks
     params:
         given=lambda w: json.dumps(dict(
             dataset=profile.stand_in[w.block], backbone="resnet32", method="sce,isce", arm="A",
-            attacks=profile.as_coded["attacks"], eps=profile.eps[w.block], n=profile.n_of(w.block, "resnet32"), seed=int(w.seed),
+            attacks=profile.as_coded["attacks"], eps=profile.eps[w.block], n=profile.n_of(w.block, "resnet32"), fewer=profile.fewer, seed=int(w.seed),
             epochs=profile.as_coded["epochs"][profile.stand_in[w.block]], device=device)),
     shell:
         papermill("attack")

@@ -2,21 +2,24 @@
 
     python benchmarks/stages.py --profile full --at-once 4 --minutes 9
     python benchmarks/stages.py --profile cpu --only mnist/lenet5
+    python benchmarks/stages.py --profile full --only cifar10/resnet32 --methods sce,isce,mmc --seeds 0 1 --n 1000 --minutes 9
 
 Seed by seed and network by network, shallow ones first: training and the attacks of the tables, the strongest; then Figure
 3's grids, arm A, and the networks' further attacks. What has a record is not made again, so a run that was stopped is gone
 on with, and `make replicate` finds it all done. Seconds add up over such runs, in results/benchmarks/stages-<profile>-<device>.json,
 a row per stage.
 
---minutes: nothing is begun after them. Only a training's finished epochs and whole attacks outlast a kill.
+Where time is short --only, --methods and --seeds say what is made first, --n on how many images: the same without them goes
+on from there. --minutes: nothing is begun after them. Only a training's finished epochs and whole attacks outlast a kill.
 """
 
 import argparse
+import dataclasses
 import time
 from collections.abc import Iterator
 from itertools import chain
 
-from isce import evaluate, paper, profiles, record, train
+from isce import evaluate, methods, paper, profiles, record, train
 from isce.evaluate import Evaluation
 
 
@@ -47,15 +50,31 @@ def stages(profile: profiles.Profile) -> Iterator[tuple[str, list[Evaluation]]]:
         yield f"{name}: further attacks", group.get("further attacks", [])
 
 
+def chosen(evaluations: list[Evaluation], names: list[str], seeds: list[int], n: int | None) -> list[Evaluation]:
+    """Those of a stage that the command line asks for, on at most n images but where all count; networks that take long to
+    train come last."""
+    asked = [e for e in evaluations if e.spec.method in names and e.spec.seed in (seeds or [e.spec.seed])]
+    asked = [
+        dataclasses.replace(e, n=min(e.n or n, n)) if n and e.attack != "clean" and e.split == "test" else e
+        for e in asked
+    ]
+    return sorted(asked, key=lambda e: e.spec.method == "at")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="The seconds of each stage of a profile, in one process.")
     parser.add_argument("--profile", default="digits")
     parser.add_argument("--only", default="", help="stages whose name contains one of these, separated by commas")
+    parser.add_argument("--methods", default="all,controls", help="of these alone, separated by commas")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[], help="of these alone")
+    parser.add_argument("--n", type=int, default=None, help="attack at most so many test images")
     parser.add_argument("--at-once", type=int, default=1, help="trainings side by side on a GPU")
     parser.add_argument("--minutes", type=float, default=None)
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
     profile, device = profiles.load(args.profile), record.pick_device(args.device)
+    if args.n is not None and args.n < 1:
+        parser.error(f"--n must be at least 1, got {args.n}")
     path = record.results_dir() / "benchmarks" / f"stages-{profile.name}-{device.type}.json"
     start = time.perf_counter()
     rows = {row["stage"]: row for row in (record.read_json(path) or {"rows": []})["rows"]}
@@ -63,15 +82,15 @@ def main() -> None:
     def left() -> bool:
         return args.minutes is None or time.perf_counter() - start < 60 * args.minutes
 
-    for name, evaluations in stages(profile):
+    for name, all_of_it in stages(profile):
         if not any(part.strip() in name for part in args.only.split(",")):
             continue
+        evaluations = chosen(all_of_it, methods.parse(args.methods), args.seeds, args.n)
         specs = {e.spec.trained().run_id: e.spec.trained() for e in evaluations}.values()
         missing = [spec for spec in specs if train.result(spec) is None]
-        began, trained, attacked = time.perf_counter(), 0, 0
-        if left():
-            train.train_all(missing, args.device, progress=False, at_once=args.at_once)
-            trained = len(missing)
+        began, attacked = time.perf_counter(), 0
+        train.train_all(missing, args.device, progress=False, at_once=args.at_once, more=left)
+        trained = sum(train.result(spec) is not None for spec in missing)
         between = time.perf_counter()
         for evaluation in evaluations:
             if record.find(evaluation.path) is None and left():

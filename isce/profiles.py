@@ -19,6 +19,7 @@ class Profile:
 
     `epochs` names data sets, and <data set>-<backbone> where one network takes another number. `networks`, unless empty,
     lists the <block>-<backbone> that are run, each with the `seeds`, `methods`, `beyond` and `n` that it takes if other than all.
+    `fewer` names attacks, for their cost run on fewer test images than n.
     `figures` may hold `ablation_epochs`, by data set: those of Figure 3's many networks, where not the profile's own.
     """
 
@@ -30,6 +31,7 @@ class Profile:
     seeds: list[int]
     tables: list[int]
     n: int
+    fewer: dict[str, int]
     eps: dict[str, list[float]]
     simba_steps: dict[str, list[float]]
     simba_queries: dict[str, int]
@@ -63,9 +65,9 @@ class Profile:
         return found
 
     def n_of(self, block: str, backbone: str) -> int:
-        """How many test images are attacked."""
+        """How many test images are attacked, by all attacks but those that `fewer` names."""
         found: int = self.networks.get(f"{block}-{backbone}", {}).get("n", self.n)
-        return found
+        return min(found, DATASETS[self.stand_in[block]].sizes[2])
 
     def only(self, names: str, block: str, backbone: str) -> str:
         """Of a job's methods, those that are run on this network, separated by commas; "" if none is."""
@@ -105,10 +107,10 @@ class Profile:
     def evaluation(
         self, block: str, backbone: str, method: str, attack: str, seed: int = 0, arm: str = "B"
     ) -> Evaluation:
-        """Clean accuracy is that of all test images; attacks take the profile's n."""
+        """Clean accuracy is that of all test images; attacks take the profile's n, or `fewer`."""
         spec = self.spec(block, backbone, method, seed, arm)
-        n = DATASETS[spec.dataset].sizes[2]
-        n = n if attack == "clean" else min(self.n_of(block, backbone), n)
+        n = self.n_of(block, backbone)
+        n = DATASETS[spec.dataset].sizes[2] if attack == "clean" else min(n, self.fewer.get(attack, n))
         return Evaluation(spec, attack, self.levels(block, attack), n, self.simba_queries[block])
 
     def table_attacks(self, block: str, backbone: str) -> list[str]:
@@ -185,6 +187,11 @@ def load(name: str) -> Profile:
     for dataset in content["figures"].get("ablation_epochs", {}):
         record.choose(f"data set of ablation_epochs in {path.name}", dataset, DATASETS)
     as_coded = content["as_coded"].get("attacks", "")
-    for names in (content["beyond"], content["strongest"], as_coded, *content["adaptive"].values()):
+    for names in (content["beyond"], content["strongest"], as_coded, *content["adaptive"].values(), *content["fewer"]):
         parse(names)
+    for attack, n in content["fewer"].items():
+        if not isinstance(n, int) or n < 1:
+            raise ValueError(
+                f"fewer in {path.name} must give {attack} a whole number of images of at least 1, got {n!r}"
+            )
     return Profile(name=name, **content)

@@ -41,7 +41,7 @@ def spread(values: Sequence[float], n: int) -> dict[str, Any]:
 def measure(evaluations: Sequence[Evaluation], level: int = 0) -> dict[str, Any] | None:
     """One cell: the `spread` of an attack's accuracy over the seeds that have a record, or None where none has.
 
-    n: the fewest images that one of the seeds has; of, of_seeds: the images and seeds that were asked for.
+    n: the fewest images that one of the seeds has; of_seeds: the seeds that were asked for.
     """
     found = [find(e) for e in evaluations]
     records = [r for r in found if r is not None]
@@ -49,7 +49,6 @@ def measure(evaluations: Sequence[Evaluation], level: int = 0) -> dict[str, Any]
         return None
     results = [r["results"][level] for r in records]
     return spread([r["accuracy"] for r in results], min(r["n"] for r in records)) | {
-        "of": evaluations[0].n,
         "of_seeds": len(evaluations),
         "level": results[0]["level"],
         "median": (records[0].get("minimal") or {}).get("median"),
@@ -140,6 +139,7 @@ def cells(number: int, profile: Profile, methods: Sequence[str] | None = None) -
             ]
             stated = table.value(method, column.key) if method in table.rows else ""
             cell = {"level": wanted[0].levels[at], "accuracy": math.nan} | (measure(wanted, at) or {})
+            cell["of"] = max(wanted[0].n or 0, profile.n_of(column.block, column.backbone))
             beside = f"paper: {stated:.2f}" if isinstance(stated, float) else "n.r." if stated and table.numbers else ""
             where = {"method": method, "block": column.block, "backbone": column.backbone, "attack": column.attack}
             mark = marks[column.key].get(method, "")
@@ -215,6 +215,7 @@ def attacked(profile: Profile, block: str, backbone: str, methods: Sequence[str]
                 found = measure(wanted, at) if attack in own else None
                 known |= {attack} if found else set()
                 cell = {"level": level, "accuracy": math.nan, "asked": attack in own, "beside": ""} | (found or {})
+                cell["of"] = profile.n_of(block, backbone)
                 rows.append({**where, "attack": attack, "column": f"{attack}:{at}", **cell})
         for at, level in enumerate(profile.eps[block]):
             right = list(worst_outcomes(profile, block, backbone, method, level, complete=False).values())

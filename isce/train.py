@@ -151,12 +151,19 @@ def own_stream(device: torch.device) -> AbstractContextManager[Any]:
     return torch.cuda.stream(torch.cuda.Stream(device)) if device.type == "cuda" else nullcontext()
 
 
-def train_all(specs: Iterable[Spec], device: str = "auto", progress: bool = True, at_once: int = 1) -> None:
+def train_all(
+    specs: Iterable[Spec],
+    device: str = "auto",
+    progress: bool = True,
+    at_once: int = 1,
+    more: Callable[[], bool] = lambda: True,
+) -> None:
     """`load_or_train` each of `specs`, `at_once` of them side by side: the same models as one after the other.
 
     A small network leaves most of a large GPU idle. Here each training has a thread and a CUDA stream of its own, so that
     their kernels share the GPU; those of several processes would take turns. On a CPU one training uses all cores already.
     `progress`: a bar of epochs for each; one of networks is there in any case, where there are several.
+    `more`: asked before each training; once it says no, none is begun.
 
     Raises:
         ValueError: at_once < 1. A training that fails stops those that have not begun, and raises after those under way.
@@ -167,13 +174,14 @@ def train_all(specs: Iterable[Spec], device: str = "auto", progress: bool = True
     wanted = {spec.trained().run_id: spec for spec in specs}.values()
 
     def one(spec: Spec) -> None:
-        with own_stream(place):
-            load_or_train(spec, device, progress)
+        if more():
+            with own_stream(place) if at_once > 1 else nullcontext():
+                load_or_train(spec, device, progress)
 
     bar = partial(tqdm, total=len(wanted), disable=len(wanted) < 2, leave=False, mininterval=1, unit="network")
     if at_once == 1:
         for spec in bar(wanted):
-            load_or_train(spec, device, progress)
+            one(spec)
         return
     with ThreadPoolExecutor(at_once) as pool:
         try:

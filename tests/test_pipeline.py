@@ -12,7 +12,7 @@ from types import ModuleType
 
 import pytest
 
-from isce import paper, profiles, record
+from isce import methods, paper, profiles, record
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = """
@@ -23,6 +23,7 @@ networks: {}
 seeds: [0]
 tables: [5]
 n: 10
+fewer: {}
 eps: {mnist: [0.5, 1.0], cifar10: [0.5, 1.0]}
 simba_steps: {mnist: [0.1, 0.2], cifar10: [0.1, 0.2]}
 simba_queries: {mnist: 10, cifar10: 10}
@@ -138,6 +139,23 @@ def test_the_stages_hold_all_that_is_published(name: str, benchmark: ModuleType)
     assert set(staged) == wanted
     names = [name for name, _ in benchmark.stages(profile)]
     assert len(set(names)) == len(names)
+
+
+def test_a_command_may_choose_of_a_stage(benchmark: ModuleType) -> None:
+    stages = dict(benchmark.stages(profiles.load("full")))
+    table = stages["mnist/lenet5 seed 1: attacks of the tables"]
+    every = methods.parse("all,controls")
+    assert benchmark.chosen(table, every, [], None) == sorted(table, key=lambda e: e.spec.method == "at")
+    assert benchmark.chosen(table, every, [0, 2], None) == []
+    few = benchmark.chosen(table, ["at", "isce"], [1, 2], 50)
+    assert [e.spec.method for e in few] == ["isce"] * (len(few) // 2) + ["at"] * (len(few) // 2)
+    assert {(e.attack, e.n) for e in few} == {(e.attack, 10_000 if e.attack == "clean" else 50) for e in table}
+    grid = stages["Figure 3, mnist/lenet5"]  # as many images in every cell, or none
+    assert benchmark.chosen(grid, ["isce"], [], 50) == grid
+    command = [sys.executable, str(ROOT / "benchmarks" / "stages.py"), "--n", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "--n must be at least 1, got 0" in done.stderr
 
 
 def test_stages_stop_in_time_go_on_and_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

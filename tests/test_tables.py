@@ -41,6 +41,25 @@ def test_networks_say_what_less_is_run() -> None:
     assert (profile.epochs_of("cifar10", "resnet32"), profile.epochs_of("digits", "lenet5")) == (5, None)
 
 
+def test_costly_attacks_take_fewer_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    profile = dataclasses.replace(profiles.load("full"), fewer={"fab": 30, "simba": 20_000})
+    assert [profile.evaluation("mnist", "lenet5", "sce", a).n for a in ("fab", "simba", "clean")] == [
+        30,
+        10_000,
+        10_000,
+    ]
+    less = dataclasses.replace(profile, networks={"mnist-lenet5": {"n": 20}})
+    assert less.evaluation("mnist", "lenet5", "sce", "fab").n == 20
+    text = (record.config_dir() / "full.yaml").read_text()
+    monkeypatch.setenv("ISCE_HOME", str(tmp_path))
+    (tmp_path / "config").mkdir()
+    for wrong, says in (("fabb: 9", "fabb"), ("fab: 0", "fewer in x.yaml must give fab a whole number")):
+        (tmp_path / "config" / "x.yaml").write_text(text.replace("fab: 1000", wrong))
+        profiles.load.cache_clear()
+        with pytest.raises(ValueError, match=says):
+            profiles.load("x")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_profile_covers_its_tables(name: str) -> None:
     profile = profiles.load(name)
@@ -148,6 +167,17 @@ def test_several_seeds_give_mean_and_deviation(
     assert cell["std"] == pytest.approx(np.std([75, 55], ddof=1))
     low, high = record.wilson(13, 20)  # 20 images, not 40
     assert tables.text(cell) == f"65.0 ± 14.1 [{low:.1f}, {high:.1f}] (paper: 28.26)"
+
+
+def test_a_cell_of_a_costly_attack_states_its_images(
+    digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path))
+    fewer = dataclasses.replace(digits, fewer={"deepfool_50": 8})
+    fake(fewer, "isce", {0: [True] * 4 + [False] * 4})
+    for long in (tables.cells(7, fewer, ["isce"]), tables.attacked(fewer, "mnist", "lenet5", ["isce"])):
+        cell = long[(long["attack"] == "deepfool_50") & (long["level"] == 0.5)].iloc[0]
+        assert "50.0 [21.5, 78.5] (n = 8)" in tables.text(cell)
 
 
 def fake(profile: Profile, method: str, outcomes: dict[int, list[bool]], attack: str = "deepfool_50") -> None:

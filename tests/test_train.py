@@ -108,6 +108,15 @@ def test_a_training_that_fails_stops_those_not_begun(own_runs: Path, monkeypatch
             train.train_all([], at_once=wrong)
 
 
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_no_training_is_begun_once_time_is_over(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+    monkeypatch.setattr(train, "load_or_train", lambda spec, *_: begun.append(spec.seed))
+    wanted = [Spec("digits", "lenet5", "sce", seed) for seed in range(6)]
+    train.train_all(wanted, "cpu", at_once=at_once, more=lambda: len(begun) < 2)
+    assert 2 <= len(begun) < 2 + at_once  # those side by side may ask at the same time
+
+
 @pytest.mark.parametrize("method", ["center", "at"])
 def test_a_resumed_training_equals_an_uninterrupted_one(
     own_runs: Path, method: str, monkeypatch: pytest.MonkeyPatch
