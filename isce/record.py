@@ -137,8 +137,10 @@ def _git(*args: str) -> str:
 
 @lru_cache
 def _source() -> dict[str, Any]:
+    """The commit of the code; ISCE_COMMIT says it on a machine that has a copy of the files without git (`dirty`: null)."""
     commit = _git("rev-parse", "HEAD")
-    return {"commit": commit or "unknown", "dirty": bool(_git("status", "--porcelain", "--", ".")) if commit else None}
+    dirty = bool(_git("status", "--porcelain", "--", ".")) if commit else None
+    return {"commit": commit or os.environ.get("ISCE_COMMIT", "unknown"), "dirty": dirty}
 
 
 def precision(device: torch.device) -> str:

@@ -84,6 +84,15 @@ def test_provenance_names_everything() -> None:
     json.dumps(found)
 
 
+def test_a_copy_without_git_is_told_its_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "_git", lambda *_: "")
+    for told, commit in ((None, "unknown"), ("1a2b", "1a2b")):
+        monkeypatch.setenv("ISCE_COMMIT", told) if told else monkeypatch.delenv("ISCE_COMMIT", raising=False)
+        record._source.cache_clear()
+        assert record._source() == {"commit": commit, "dirty": None}
+    record._source.cache_clear()
+
+
 def test_devices() -> None:
     assert record.pick_device("cpu") == torch.device("cpu")
     assert record.pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
