@@ -4,6 +4,7 @@ import itertools
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -16,10 +17,12 @@ from isce.paper import ABLATION, ABLATION_ATTACKS, COMPARISON
 from isce.profiles import Profile, load
 from isce.tables import attacked, cells, layout, markdown, recorded, render, save, summary
 
+WEIGHTS_AT_MOST = 30_000_000  # bytes, of all networks in results/
+
 
 def publish(name: str) -> list[str]:
     """Copy a profile's records from runs/ to results/ (small JSON, no images) and the first seed's float16 weights beside
-    them, so that `load_or_train` need not train; write its tables as results/<profile>.md, and to print as
+    them (`share_weights`), so that `load_or_train` need not train; write its tables as results/<profile>.md, and to print as
     results/<profile>/table<N>.tex and .html. A record there of fewer images than its successor's goes, unless another profile
     asks for it. Returns the records' paths under results/."""
     profile, wanted = load(name), []
@@ -49,13 +52,38 @@ def publish(name: str) -> list[str]:
         record.write_json(target, content)
         copied.append(str(target.relative_to(record.results_dir())))
         if path in weighty and content["spec"]["seed"] == profile.seeds[0]:
-            with record.atomic(target.with_name("model.safetensors")) as part:
-                shutil.copyfile(path.with_name("model.safetensors"), part)
+            share_weights(path.with_name("model.safetensors"), target)
     with record.atomic(record.results_dir() / f"{name}.md") as part:
         part.write_text(document(profile, tables := with_records(profile)))
     for number, long in tables.items():
         save(number, profile, long, record.results_dir() / name, ["latex", "html"])
     return copied
+
+
+def share_weights(weights: Path, target: Path) -> None:
+    """Copy the weights of a training beside its record in results/, `target`. Of one network and method with several lengths
+    of training the longest alone has them there; what would not fit into `WEIGHTS_AT_MOST` is left out, and said so."""
+
+    def but_epochs(path: Path) -> tuple[dict[str, Any], int]:
+        spec = (record.read_json(path) or {"spec": {"epochs": 0}})["spec"]
+        return {key: value for key, value in spec.items() if key != "epochs"}, spec["epochs"]
+
+    what, epochs = but_epochs(target)
+    target.with_name(weights.name).unlink(missing_ok=True)
+    size = weights.stat().st_size
+    for other in record.results_dir().glob(f"*/{weights.name}"):
+        same, length = but_epochs(other.with_name("result.json"))
+        if same == what and length > epochs:
+            return
+        if same == what:
+            other.unlink()
+        else:
+            size += other.stat().st_size
+    if size > WEIGHTS_AT_MOST:
+        record.log(f"isce: {target.parent.name}: no room for its weights, {WEIGHTS_AT_MOST / 1e6:g} MB are full")
+        return
+    with record.atomic(target.with_name(weights.name)) as part:
+        shutil.copyfile(weights, part)
 
 
 def latest(evaluation: Evaluation, kept: Collection[Path]) -> Path:

@@ -137,10 +137,11 @@ def _git(*args: str) -> str:
 
 @lru_cache
 def _source() -> dict[str, Any]:
-    """The commit of the code; ISCE_COMMIT says it on a machine that has a copy of the files without git (`dirty`: null)."""
+    """The commit of the code; ISCE_COMMIT says it where git cannot, or knows another: of a mere copy of the files (`dirty`: null)."""
+    if told := os.environ.get("ISCE_COMMIT"):
+        return {"commit": told, "dirty": None}
     commit = _git("rev-parse", "HEAD")
-    dirty = bool(_git("status", "--porcelain", "--", ".")) if commit else None
-    return {"commit": commit or os.environ.get("ISCE_COMMIT", "unknown"), "dirty": dirty}
+    return {"commit": commit or "unknown", "dirty": bool(_git("status", "--porcelain", "--", ".")) if commit else None}
 
 
 def precision(device: torch.device) -> str:

@@ -252,6 +252,15 @@ def text(cell: Any) -> str:
     return f"{number} [{cell['low']:.1f}, {cell['high']:.1f}]{less}{beside}"
 
 
+def told(long: pd.DataFrame) -> pd.DataFrame:
+    """A table whose cells need not repeat what its `caption` says: n and seeds that all of them share."""
+    long, done = long.copy(), long.dropna(subset=["accuracy"])
+    for found, wanted, part in (("n", "of", done[done["attack"] != "clean"]), ("seeds", "of_seeds", done)):
+        if len(part) and part[found].nunique() == 1:
+            long.loc[part.index, wanted] = part[found]
+    return long
+
+
 def layout(profile: Profile, long: pd.DataFrame, show: Callable[[Any], str] = text) -> pd.DataFrame:
     """The paper's layout: a row per method, columns (data set and network, level, attack); cells as text."""
     names = {}
@@ -285,14 +294,19 @@ def caption(number: int, profile: Profile, long: pd.DataFrame) -> str:
     """What a reader must know beside the numbers, in Markdown: data, n, seeds, marks, the paper's numbers, levels, commits."""
     done = long.dropna(subset=["accuracy"])
     counts = sorted({int(v) for v in done["seeds"]}) if len(done) else [0]
-    n = sorted({int(v) for v in done.loc[done["attack"] != "clean", "n"]}) if len(done) else []
+    tried = done[done["attack"] != "clean"]
+    n = sorted({int(v) for v in tried["n"]}) if len(done) else []
+    most, all_seeds = (int(part[key].max()) if len(part) else 0 for part, key in ((tried, "of"), (done, "of_seeds")))
     commits = ", ".join(sorted({str(c) for c in done["commit"]})) if len(done) else "none"
     parts = [f"**Table {number}.** {paper.TABLES[number].title}"]
     if profile.is_stand_in:
         parts.append(f"**Stand-in data: {profile.title}. These are not the paper's data sets.**")
     parts.append(
-        f"Accuracy in %, attacked on n = {' or '.join(map(str, n)) or 'no'} test images, {' or '.join(map(str, counts))} "
-        f"seed{'s' if counts[-1] > 1 else ''}; in brackets the Wilson 95 % interval over images"
+        f"Accuracy in %, attacked on n = {' or '.join(map(str, n)) or 'no'} test images"
+        + (f" of the {most} that the profile asks for" if n and n[-1] < most else "")
+        + f", {' or '.join(map(str, counts))} seed{'s' if counts[-1] > 1 else ''}"
+        + (f" of {all_seeds}" if counts[-1] < all_seeds else "")
+        + "; in brackets the Wilson 95 % interval over images"
         + ("; ± the standard deviation over seeds, the interval being that of their mean." if counts[-1] > 1 else ".")
     )
     trained = []
@@ -384,7 +398,7 @@ def render(number: int, profile: Profile, long: pd.DataFrame, format: str = "mar
         ValueError: no such format.
     """
     record.choose("format", format, FORMATS)
-    wide, words = layout(profile, long), caption(number, profile, long)
+    wide, words = layout(profile, told(long)), caption(number, profile, long)
     if format != "markdown":
         wide.index.name = None  # it would take a line of its own
     if format == "html":

@@ -85,9 +85,9 @@ def test_provenance_names_everything() -> None:
 
 
 def test_a_copy_without_git_is_told_its_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record, "_git", lambda *_: "")
-    for told, commit in ((None, "unknown"), ("1a2b", "1a2b")):
-        monkeypatch.setenv("ISCE_COMMIT", told) if told else monkeypatch.delenv("ISCE_COMMIT", raising=False)
+    for git, told, commit in (("", "", "unknown"), ("", "1a2b", "1a2b"), ("3c4d", "1a2b", "1a2b")):
+        monkeypatch.setattr(record, "_git", lambda *_, git=git: git)
+        monkeypatch.setenv("ISCE_COMMIT", told)
         record._source.cache_clear()
         assert record._source() == {"commit": commit, "dirty": None}
     record._source.cache_clear()

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from isce import methods, paper, profiles, publish, record, tables, train
@@ -146,11 +147,15 @@ def test_a_table_without_what_has_no_record_says_so(ranked: Profile) -> None:
 
 
 @pytest.mark.parametrize("number", paper.TABLES)
-def test_every_table_can_be_laid_out_without_a_record(number: int) -> None:
+def test_every_table_can_be_laid_out_without_a_record(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path))
+    monkeypatch.setattr(record, "results_dir", lambda: tmp_path / "none")
     full = profiles.load("full")
     wide = tables.layout(full, tables.cells(number, full))
     assert wide.shape == (len(full.methods), len(paper.TABLES[number].columns))
-    assert wide.map(lambda text: text.startswith(tables.NO_RECORD)).all(axis=None) or number in (5, 7)
+    assert wide.map(lambda text: text.startswith(tables.NO_RECORD)).all(axis=None)
     assert tables.stated(number).shape == (9, len(paper.TABLES[number].columns))
     with pytest.raises(ValueError, match="unknown table"):
         tables.cells(8, full)
@@ -495,6 +500,42 @@ def test_publish_copies_small_records_alone(digits: Profile, tmp_path: Path, mon
     printed = sorted(p.name for p in (tmp_path / "digits").iterdir())
     assert {"table7.tex", "table7.html"} <= set(printed)
     assert {name.partition(".")[0] for name in printed} == {f"table{k}" for k in publish.with_records(digits)}
+
+
+def test_the_longest_training_keeps_its_weights_while_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(record, "results_dir", lambda: tmp_path)
+    (tmp_path / "made").write_bytes(bytes(100))
+
+    def share(name: str, method: str, epochs: int) -> list[str]:
+        target = tmp_path / name / "result.json"
+        record.write_json(target, {"schema": record.SCHEMA, "spec": {"method": method, "epochs": epochs}})
+        publish.share_weights(tmp_path / "made", target)
+        return sorted(path.parent.name for path in tmp_path.glob("*/made"))
+
+    assert share("short", "isce", 2) == ["short"]
+    assert share("other", "sce", 2) == ["other", "short"]
+    assert share("long", "isce", 20) == ["long", "other"]
+    assert share("short", "isce", 2) == share("long", "isce", 20) == ["long", "other"]
+    monkeypatch.setattr(publish, "WEIGHTS_AT_MOST", 250)
+    assert "no room" not in capsys.readouterr().err
+    assert share("third", "mmc", 2) == ["long", "other"]
+    assert capsys.readouterr().err == "isce: third: no room for its weights, 0.00025 MB are full\n"
+
+
+def test_a_printed_table_says_once_what_all_its_cells_share(digits: Profile) -> None:
+    cells = pd.DataFrame(
+        {"attack": ["clean", "pgd_un_50"], "accuracy": [9.0, 8.0], "n": [360, 15], "of": [360, 20]}
+        | {"seeds": [1, 1], "of_seeds": [3, 3], "low": [8.0, 7.0], "high": [10.0, 9.0], "std": [0.1, 0.1]}
+    )
+    words = tables.caption(5, digits, cells.assign(block="mnist", backbone="lenet5", method="sce", mark="", commit="c"))
+    assert "n = 15 test images of the 20 that the profile asks for, 1 seed of 3;" in words
+    assert [tables.text(cell) for _, cell in tables.told(cells).iterrows()] == ["9.0 [8.0, 10.0]", "8.0 [7.0, 9.0]"]
+    mixed = pd.concat([cells, cells.assign(n=20, seeds=2)])
+    assert [tables.text(cell) for _, cell in tables.told(mixed).iterrows()][
+        1
+    ] == "8.0 [7.0, 9.0] (n = 15, 1 of 3 seeds)"
 
 
 def test_the_document_lists_the_checks_that_failed(

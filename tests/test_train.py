@@ -413,7 +413,7 @@ def test_a_cuda_graph_trains_as_launch_by_launch(method: str, monkeypatch: pytes
             monkeypatch.setattr(train, "replayed", lambda gradients, *_: gradients)
         losses.append(train.fit(spec.build().cuda(), split, spec, progress=False)["loss"])
     assert "no CUDA graph" not in capsys.readouterr().err
-    torch.testing.assert_close(*map(torch.tensor, losses), rtol=0.02, atol=0.01)
+    torch.testing.assert_close(*map(torch.tensor, losses), rtol=0.1 if method == "at" else 0.02, atol=0.01)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -424,7 +424,9 @@ def test_side_by_side_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
         train.train_all(specs, "cuda", progress=False, at_once=at_once)
         losses.append(torch.tensor([(train.result(spec) or {})["metrics"]["train_loss"] for spec in specs]))
     assert "no CUDA graph" not in capsys.readouterr().err
-    torch.testing.assert_close(*losses, rtol=0.02, atol=0.01)
+    # The same training three times, one after the other on an H200: at's second epoch 0.637 to 0.663, the others' within 1 %.
+    for name, one, four in zip(specs, *losses, strict=True):
+        torch.testing.assert_close(one, four, rtol=0.1 if name.method == "at" else 0.02, atol=0.01)
 
 
 def test_adversarial_images_stay_in_the_ball_and_raise_the_loss(digits_sce: Classifier) -> None:

@@ -57,10 +57,14 @@ def right(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
 
 def median_norm(model: nn.Module, out: torch.Tensor, x: torch.Tensor, y: torch.Tensor, norm: str = "l2") -> float:
     """Over all images that are right to begin with; where the attack failed, infinite."""
+    return norms(model, out, x, y, norm).median().item()
+
+
+def norms(model: nn.Module, out: torch.Tensor, x: torch.Tensor, y: torch.Tensor, norm: str) -> torch.Tensor:
+    """Of the images that are right to begin with; where the attack failed, infinite."""
     with torch.no_grad():
         clean, failed = model(x).argmax(1) == y, model(out).argmax(1) == y
-    lengths = torch.where(failed, torch.inf, norm_of(out.detach() - x, norm))
-    return lengths[clean].median().item()
+    return torch.where(failed, torch.inf, norm_of(out.detach() - x, norm))[clean]
 
 
 def test_pgd_against_foolbox(setting, head):
@@ -101,12 +105,17 @@ def test_deepfool_against_foolbox_and_advlib(setting, norm):
 def test_fab_against_advlib(setting, norm):
     adv = peer("adv_lib.attacks")
     model, x, y, _ = setting
-    x, y = x[:60], y[:60]
     theirs = adv.fab(
         model, x, y, norm=2 if norm == "l2" else float("inf"), n_iter=15, targeted_restarts=True, restarts=4
     )
     ours = attacks.fab(model, x, y, norm=norm, steps=15, n_targets=4)
-    assert median_norm(model, ours, x, y, norm) <= 1.01 * median_norm(model, theirs, x, y, norm)
+    ratio = norms(model, ours, x, y, norm) / norms(
+        model, theirs, x, y, norm
+    )  # image by image: their median is no one's
+    assert ratio.nanmedian() <= 1.005
+    assert (
+        ratio > 1.02
+    ).float().mean() <= 0.05  # 15 steps end where they happen to: elsewhere another few may be worse
 
 
 @pytest.mark.parametrize("objective", ["ce", "dlr"])
