@@ -147,9 +147,10 @@ def rates(
 
 
 def beside(spec: train.Spec, split: data.Split, at_once: int, images: int) -> float:
-    """Images/s of so many trainings together, side by side in threads as in `isce.train.train_all`; `images` in all."""
+    """Images/s of so many trainings together, side by side in threads as in `isce.train.train_all`; of `images` each, since each
+    records a CUDA graph of its own first, which takes longer than a short measurement."""
     device = split.images.device
-    part = split.take(slice(0, min(max(2 * BATCH, images // at_once), len(split)) // BATCH * BATCH))
+    part = split.take(slice(0, min(max(2 * BATCH, images), len(split)) // BATCH * BATCH))
 
     def one(seed: int) -> None:
         with train.own_stream(device):

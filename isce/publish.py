@@ -1,6 +1,7 @@
 """What is committed of a profile: its records under results/, its tables in Markdown, LaTeX and HTML, its verdicts, the README's table."""
 
 import itertools
+import re
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -112,19 +113,26 @@ HEADLINE = (
 )  # the README's columns, at level 2
 
 
-def headline(profile: Profile, block: str = "mnist", backbone: str = "lenet5") -> str:
-    """The README's table in Markdown: the larger radius alone, rows as in the paper, then controls."""
+def headline(profile: Profile, block: str, backbone: str) -> str:
+    """One of the README's tables in Markdown: the larger radius alone, rows as in the paper, then controls."""
     wide = summary(profile, block, backbone, HEADLINE)
     level = f"ε = {profile.eps[block][1]:g}"
     return markdown(wide.loc[:, [column for column in wide.columns if column[1] in ("", level)]])
 
 
+MARKED = re.compile(r"(<!-- results: (\w+) (\w+) (\w+)[^>]*-->\n).*?(\n<!-- end of results -->)", re.DOTALL)
+
+
 def update_readme(name: str, readme: Path) -> None:
-    """Put `headline` of a profile between the README's markers."""
-    text = readme.read_text()
-    start, end = text.index("-->", text.index("<!-- results:")) + 3, text.index("<!-- end of results -->")
+    """Put `headline` of a profile between the README's markers, `<!-- results: profile block backbone`, that name it."""
+
+    def renewed(found: re.Match[str]) -> str:
+        start, profile, block, backbone, end = found.groups()
+        return f"{start}\n{headline(load(name), block, backbone)}\n{end}" if profile == name else found[0]
+
+    text = MARKED.sub(renewed, readme.read_text())
     with record.atomic(readme) as part:
-        part.write_text(f"{text[:start]}\n\n{headline(load(name))}\n\n{text[end:]}")
+        part.write_text(text)
 
 
 def masking(profile: Profile, block: str, backbone: str) -> pd.DataFrame:

@@ -459,8 +459,8 @@ def sources(profile: Profile) -> pd.DataFrame:
 
 
 def summary(profile: Profile, block: str, backbone: str, attacks: Sequence[str]) -> pd.DataFrame:
-    """The README's table: methods with records on one network, under a few attacks and in the worst case of all."""
-    long = recorded(attacked(profile, block, backbone))
+    """A table of the README: methods with records on one network, under a few attacks and in the worst case of all."""
+    long = told(recorded(attacked(profile, block, backbone)))
     wanted = long[long["attack"].isin([*attacks, "worst"])]
     order = {name: k for k, name in enumerate([*attacks, "worst"])}
     return layout(profile, wanted.sort_values("attack", key=lambda names: names.map(order), kind="stable"))

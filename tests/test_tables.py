@@ -573,12 +573,15 @@ def test_committed_results_are_found_and_small() -> None:
         assert path.stat().st_size < 50_000
 
 
-def test_the_readme_shows_the_committed_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["cpu", "full"])
+def test_the_readme_shows_the_committed_records(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ISCE_RUNS", str(tmp_path))  # results/ alone
     readme = (Path(__file__).resolve().parents[1] / "README.md").read_text()
-    table = publish.headline(profiles.load("cpu"))
-    assert "I-SCE" in table
+    (block, net), *_ = re.findall(rf"<!-- results: {name} (\w+) (\w+)", readme)
+    (again := tmp_path / "README.md").write_text(readme.replace("| I-SCE ", "| damaged "))
+    publish.update_readme(name, again)
+    profile = profiles.load(name)
+    assert "| I-SCE " in (table := publish.headline(profile, block, net))
     assert table in readme
-    document = (record.results_dir() / "cpu.md").read_text()
-    profile = profiles.load("cpu")
-    assert document == publish.document(profile, publish.with_records(profile))
+    assert table in again.read_text()
+    assert (record.results_dir() / f"{name}.md").read_text() == publish.document(profile, publish.with_records(profile))
