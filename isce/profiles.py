@@ -113,6 +113,11 @@ class Profile:
         n = DATASETS[spec.dataset].sizes[2] if attack == "clean" else min(n, self.fewer.get(attack, n))
         return Evaluation(spec, attack, self.levels(block, attack), n, self.simba_queries[block])
 
+    def at_smaller(self, block: str, backbone: str, method: str, attack: str, seed: int = 0) -> Evaluation:
+        """One of the `strongest` attacks at the smaller radius, where it is not asked for but shown if somebody ran it."""
+        asked = self.evaluation(block, backbone, method, attack, seed)
+        return dataclasses.replace(asked, levels=(min(self.eps[block]),))
+
     def table_attacks(self, block: str, backbone: str) -> list[str]:
         """What the profile's tables ask for on this network."""
         columns = [c for t in self.tables for c in paper.TABLES[t].columns]

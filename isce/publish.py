@@ -1,9 +1,10 @@
 """What is committed of a profile: its records under results/, its tables in Markdown, LaTeX and HTML, its verdicts, the README's table."""
 
 import itertools
+import math
 import re
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import pandas as pd
 from isce import record, verdicts
 from isce.checks import failures, from_record
 from isce.data import DATASETS
-from isce.evaluate import Evaluation, find, of_fewer
+from isce.evaluate import Evaluation, find, of_fewer, parse
 from isce.methods import get
+from isce.models import BACKBONES
 from isce.paper import ABLATION, ABLATION_ATTACKS, COMPARISON
 from isce.profiles import Profile, load
-from isce.tables import attacked, cells, layout, markdown, recorded, render, save, summary
+from isce.tables import attacked, cells, layout, markdown, measure, recorded, render, save, text, told
 
 WEIGHTS_AT_MOST = 30_000_000  # bytes, of all networks in results/
 
@@ -32,7 +34,8 @@ def publish(name: str) -> list[str]:
     for run in profile.runs:
         spec = profile.spec(*run)
         wanted.append(spec.trained().folder / "result.json")
-        wanted += [latest(evaluation, kept) for evaluation in profile.evaluations(*run)]
+        further = [profile.at_smaller(*run[:3], attack, run[3]) for attack in parse(profile.strongest)]
+        wanted += [latest(evaluation, kept) for evaluation in [*profile.evaluations(*run), *further]]
         wanted += [*sorted(spec.folder.glob("checks/*.json")), spec.folder / "theory.json", spec.folder / "curves.json"]
     wanted += [path for e in profile.arm_a() for path in (e.spec.folder / "result.json", e.path)]
     weighty = {path for path in wanted if path.name == "result.json"}
@@ -104,35 +107,67 @@ def with_records(profile: Profile) -> dict[int, pd.DataFrame]:
     return {number: long for number, long in found.items() if len(long)}
 
 
-HEADLINE = (
-    "clean",
-    "pgd_un_50",
-    "deepfool_50",
-    "deepfool_50@raw",
-    "autoattack",
-)  # the README's columns, at level 2
+HEADLINE = ("clean", "pgd_un_50", "deepfool_50", "deepfool_50@raw", "autoattack", "worst")
 
 
 def headline(profile: Profile, block: str, backbone: str) -> str:
-    """One of the README's tables in Markdown: the larger radius alone, rows as in the paper, then controls."""
-    wide = summary(profile, block, backbone, HEADLINE)
-    level = f"ε = {profile.eps[block][1]:g}"
-    return markdown(wide.loc[:, [column for column in wide.columns if column[1] in ("", level)]])
+    """One network's table in Markdown: columns `HEADLINE` at the larger radius, rows as in the paper, then controls."""
+    long = recorded(attacked(profile, block, backbone))
+    wanted = told(long[long["attack"].isin(HEADLINE) & long["level"].isin([0.0, profile.eps[block][-1]])])
+    return markdown(
+        layout(profile, wanted.sort_values("attack", key=lambda names: names.map(HEADLINE.index), kind="stable"))
+    )
 
 
-MARKED = re.compile(r"(<!-- results: (\w+) (\w+) (\w+)[^>]*-->\n).*?(\n<!-- end of results -->)", re.DOTALL)
+GLANCE = (  # the rows of the README's first table
+    ("none", "clean", ("sce", "isce", "at")),
+    ("DeepFool-50", "deepfool_50", ("sce", "isce", "norm_only")),
+    ("DeepFool-50 on logits not normalised", "deepfool_50@raw", ("isce", "norm_only")),
+    ("AutoAttack", "autoattack", ("sce", "isce", "norm_only", "at")),
+)
+
+
+def glance(nets: Sequence[tuple[str, str, str]]) -> str:
+    """The README's first table in Markdown: a column per (profile, block, backbone), at its larger radius; rows `GLANCE`."""
+    columns = {}
+    for name, block, backbone in nets:
+        profile, found = load(name), {}
+        for words, attack, rows in GLANCE:
+            at = len(profile.levels(block, attack)) - 1
+            for method in rows:
+                wanted = [
+                    profile.evaluation(block, backbone, method, attack, s) for s in profile.seeds_of(block, backbone)
+                ]
+                found[words, get(method).label] = measure(wanted, at) or {"accuracy": math.nan}
+        tried = [cell for (words, _), cell in found.items() if words != "none"]
+        n, seeds = (max(cell.get(key, 0) for cell in tried) for key in ("n", "seeds"))
+        dataset, level = profile.stand_in[block], profile.eps[block][-1]
+        head = f"{DATASETS[dataset].label}, {BACKBONES[backbone]}, {profile.epochs_of(dataset, backbone)} epochs, "
+        head += f"ε = {level:g}, n = {n}, {seeds} seed{'s' if seeds > 1 else ''}"
+        columns[head] = {where: text(cell | {"of": n, "of_seeds": seeds}) for where, cell in found.items()}
+    wide = pd.DataFrame(columns).rename_axis(["attack", "method"]).reset_index()
+    wide["attack"] = wide["attack"].where(~wide["attack"].duplicated(), "")
+    return str(wide.to_markdown(index=False))
+
+
+MARKED = re.compile(r"(<!-- results: ([\w; ]+?), written[^>]*-->\n).*?(\n<!-- end of results -->)", re.DOTALL)
 
 
 def update_readme(name: str, readme: Path) -> None:
-    """Put `headline` of a profile between the README's markers, `<!-- results: profile block backbone`, that name it."""
+    """Renew what a README shows of a profile between the markers `<!-- results: profile block backbone, written ...` and
+    `<!-- end of results -->`: that network's `headline`; a `glance` of several that stand there with `;` between them."""
 
     def renewed(found: re.Match[str]) -> str:
-        start, profile, block, backbone, end = found.groups()
-        return f"{start}\n{headline(load(name), block, backbone)}\n{end}" if profile == name else found[0]
+        start, names, end = found.groups()
+        nets = [(profile, block, net) for profile, block, net in (part.split() for part in names.split(";"))]
+        if name not in {profile for profile, _, _ in nets}:
+            return found[0]
+        shown = glance(nets) if len(nets) > 1 else headline(load(name), *nets[0][1:])
+        return f"{start}\n{shown}\n{end}"
 
-    text = MARKED.sub(renewed, readme.read_text())
+    words = MARKED.sub(renewed, readme.read_text())
     with record.atomic(readme) as part:
-        part.write_text(text)
+        part.write_text(words)
 
 
 def masking(profile: Profile, block: str, backbone: str) -> pd.DataFrame:

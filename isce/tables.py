@@ -14,7 +14,7 @@ from scipy.stats import binom
 
 from isce import paper, record
 from isce.data import DATASETS
-from isce.evaluate import ATTACKS, Evaluation, find, load_or_evaluate, unpack
+from isce.evaluate import ATTACKS, Evaluation, find, load_or_evaluate, parse, unpack
 from isce.evaluate import label as attack_label
 from isce.methods import get
 from isce.models import BACKBONES
@@ -203,29 +203,35 @@ def within_radius(profile: Profile, block: str, backbone: str, method: str, leve
 def attacked(profile: Profile, block: str, backbone: str, methods: Sequence[str] | None = None) -> pd.DataFrame:
     """Every attack of the profile on one network, the paper's and ours, in the long form of `cells`; and `worst`.
 
-    `asked`: false where an attack made for one method meets another. `worst`: `worst_outcomes` of the attacks recorded.
+    `asked`: false where an attack made for one method meets another, and where one of the strongest has no record at the
+    smaller radius: such a column is there if any method has one. `worst`: `worst_outcomes` of the attacks recorded.
     """
     rows, seeds = [], profile.seeds_of(block, backbone)
     for method in methods if methods is not None else profile.methods:
         where = {"method": method, "block": block, "backbone": backbone}
-        own, known = profile.attacks(block, backbone, method), set()
+        own, known, asked = profile.attacks(block, backbone, method), set(), {}
         for attack in profile.attacks(block, backbone):
-            wanted = [profile.evaluation(block, backbone, method, attack, seed) for seed in seeds]
+            if attack in parse(profile.strongest):
+                further = [profile.at_smaller(block, backbone, method, attack, seed) for seed in seeds]
+                asked[f"{attack} at the smaller"] = (further, any(map(find, further)))
+            asked[attack] = ([profile.evaluation(block, backbone, method, attack, s) for s in seeds], attack in own)
+        for name, (wanted, of_this) in asked.items():
             for at, level in enumerate(wanted[0].levels):
-                found = measure(wanted, at) if attack in own else None
-                known |= {attack} if found else set()
-                cell = {"level": level, "accuracy": math.nan, "asked": attack in own, "beside": ""} | (found or {})
+                found = measure(wanted, at) if of_this else None
+                known |= {name} if found else set()
+                cell = {"level": level, "accuracy": math.nan, "asked": of_this, "beside": ""} | (found or {})
                 cell["of"] = profile.n_of(block, backbone)
-                rows.append({**where, "attack": attack, "column": f"{attack}:{at}", **cell})
+                rows.append({**where, "attack": wanted[0].attack, "column": f"{name}:{at}", **cell})
         for at, level in enumerate(profile.eps[block]):
             right = list(worst_outcomes(profile, block, backbone, method, level, complete=False).values())
             least = spread([100 * float(r.mean()) for r in right], len(right[0])) if right else {"accuracy": math.nan}
-            asked = within_radius(profile, block, backbone, method, level)
-            done = len(known.intersection(asked))
+            within = within_radius(profile, block, backbone, method, level)
+            done = len(known.intersection(within))
             least |= {"of": profile.n_of(block, backbone), "of_seeds": len(seeds), "asked": True, "level": level}
-            least |= {"beside": f"{done} of {len(asked)} attacks" if right and done < len(asked) else ""}
+            least |= {"beside": f"{done} of {len(within)} attacks" if right and done < len(within) else ""}
             rows.append({**where, "attack": "worst", "column": f"worst:{at}", **least})
-    return pd.DataFrame(rows)
+    long = pd.DataFrame(rows)
+    return long[long.groupby("column")["asked"].transform("any") | ~long["column"].str.contains(" at the smaller")]
 
 
 def recorded(long: pd.DataFrame) -> pd.DataFrame:
@@ -456,14 +462,6 @@ def sources(profile: Profile) -> pd.DataFrame:
             keys = ("seconds", "device_name", "commit", "dirty", "precision", "finished")
             rows[spec.run_id] = where | {key: source[key] for key in keys} | {"torch": source["packages"]["torch"]}
     return pd.DataFrame(rows.values())
-
-
-def summary(profile: Profile, block: str, backbone: str, attacks: Sequence[str]) -> pd.DataFrame:
-    """A table of the README: methods with records on one network, under a few attacks and in the worst case of all."""
-    long = told(recorded(attacked(profile, block, backbone)))
-    wanted = long[long["attack"].isin([*attacks, "worst"])]
-    order = {name: k for k, name in enumerate([*attacks, "worst"])}
-    return layout(profile, wanted.sort_values("attack", key=lambda names: names.map(order), kind="stable"))
 
 
 def markdown(wide: pd.DataFrame) -> str:

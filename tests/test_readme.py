@@ -1,8 +1,10 @@
-"""What the README says works: its code, its commands' files, its links."""
+"""What the READMEs say works: code, commands' files, links."""
 
 import re
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from isce.models import Classifier
 
@@ -22,10 +24,14 @@ def test_the_code_runs(digits_isce: Classifier) -> None:
     assert len(names["rows"]) == 4 * len(images)
 
 
-def test_links_and_named_files_exist() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", TEXT):
-        assert (ROOT / target).exists(), target
-    for target in re.findall(r"`((?:isce|notebooks|config|tests)/[\w./]+)`", TEXT):
+@pytest.mark.parametrize("where", ["README.md", "results/README.md", "results/benchmarks/README.md"])
+def test_links_and_named_files_exist(where: str) -> None:
+    text = (ROOT / where).read_text()
+    links = re.findall(r"\]\(([^)#]+)\)", text)
+    assert links
+    for target in links:
+        assert ((ROOT / where).parent / target).exists(), target
+    for target in re.findall(r"`((?:isce|notebooks|config|tests)/[\w./]+)`", text):
         assert (ROOT / target).exists(), target
 
 

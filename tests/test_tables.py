@@ -573,15 +573,64 @@ def test_committed_results_are_found_and_small() -> None:
         assert path.stat().st_size < 50_000
 
 
-@pytest.mark.parametrize("name", ["cpu", "full"])
-def test_the_readme_shows_the_committed_records(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("where", ["README.md", "results/README.md"])
+def test_the_readmes_show_the_committed_records(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ISCE_RUNS", str(tmp_path))  # results/ alone
-    readme = (Path(__file__).resolve().parents[1] / "README.md").read_text()
-    (block, net), *_ = re.findall(rf"<!-- results: {name} (\w+) (\w+)", readme)
-    (again := tmp_path / "README.md").write_text(readme.replace("| I-SCE ", "| damaged "))
-    publish.update_readme(name, again)
+    words = (Path(__file__).resolve().parents[1] / where).read_text()
+    (again := tmp_path / "README.md").write_text(re.sub(r"\| I-SCE  .*", "| damaged", words))
+    assert again.read_text() != words
+    for name in NAMES:
+        publish.update_readme(name, again)
+    assert again.read_text() == words
+
+
+@pytest.mark.parametrize("name", ["cpu", "full"])
+def test_the_document_shows_the_committed_records(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path))
     profile = profiles.load(name)
-    assert "| I-SCE " in (table := publish.headline(profile, block, net))
-    assert table in readme
-    assert table in again.read_text()
     assert (record.results_dir() / f"{name}.md").read_text() == publish.document(profile, publish.with_records(profile))
+
+
+def test_a_glance_takes_each_cell_from_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path))
+    lines = publish.glance([("full", "cifar10", "resnet32"), ("full", "mnist", "resnet32")]).splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:]]
+    assert [(attack, method) for attack, method, *_ in rows] == [
+        (words if at == 0 else "", methods.get(method).label)
+        for words, _, of in publish.GLANCE
+        for at, method in enumerate(of)
+    ]
+    known = {}
+    for path in record.results_dir().glob("*-resnet32-*-seed0-*/attacks/*.json"):
+        done = record.read_json(path) or {}
+        asked, spec = done["evaluation"], done["evaluation"]["spec"]
+        top, n = done["results"][-1], 10_000 if asked["attack"] == "clean" else 1000
+        full = (spec["dataset"], spec["epochs"]) in {("cifar10", 60), ("mnist", 20)}
+        if full and done["n"] == n and top["level"] in {0.0, 0.5, 2.0}:
+            known[spec["dataset"], asked["attack"], spec["method"]] = (top["accuracy"], *top["interval"])
+    keys = [(attack, method) for _, attack, of in publish.GLANCE for method in of]
+    for (attack, method), row in zip(keys, rows, strict=True):
+        for dataset, cell in zip(("cifar10", "mnist"), row[2:], strict=True):
+            found = known.get((dataset, attack, method))
+            assert cell == ("{:.1f} [{:.1f}, {:.1f}]".format(*found) if found else "not run")
+
+
+def test_a_strongest_attack_at_the_smaller_radius_has_a_column_where_one_has_a_record(
+    digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path))
+    (strongest,) = digits.strongest.split(",")
+    rows = ["isce", "sce"]
+
+    def shown(level: float) -> pd.DataFrame:
+        long = tables.attacked(digits, "mnist", "lenet5", rows)
+        return long[(long["attack"] == strongest) & (long["level"] == level)]
+
+    small, large = digits.eps["mnist"]
+    assert (len(shown(small)), len(shown(large))) == (0, 2)
+    asked = digits.at_smaller("mnist", "lenet5", "isce", strongest)
+    assert asked.levels == (small,)
+    fake(dataclasses.replace(digits, eps={"mnist": [small]}), "isce", {0: [True] * 15 + [False] * 5}, strongest)
+    found = shown(small).set_index("method")
+    assert [tables.text(found.loc[m]) for m in rows] == ["75.0 [53.1, 88.8]", ""]
+    assert shown(large)["accuracy"].isna().all()
