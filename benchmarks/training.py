@@ -316,7 +316,8 @@ def main() -> None:
         dataset, backbone, *epochs = net.split("/")
         start = time.perf_counter()
         rows = measure(dataset, backbone, int(epochs[0]) if epochs else None, device, args)
-        path = record.results_dir() / "benchmarks" / f"training-{device.type}-{dataset}-{backbone}.json"
+        on = device.type if device.type != "cpu" else f"cpu-{torch.backends.cpu.get_cpu_capability().lower()}"
+        path = record.results_dir() / "benchmarks" / f"training-{on}-{dataset}-{backbone}.json"
         source = record.provenance(device, "", time.perf_counter() - start, len(rows))
         record.write_json(path, {"schema": record.SCHEMA, "settings": vars(args), "rows": rows, "provenance": source})
         print(path)
