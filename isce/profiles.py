@@ -113,6 +113,10 @@ class Profile:
         n = DATASETS[spec.dataset].sizes[2] if attack == "clean" else min(n, self.fewer.get(attack, n))
         return Evaluation(spec, attack, self.levels(block, attack), n, self.simba_queries[block])
 
+    def over_seeds(self, block: str, backbone: str, method: str, attack: str) -> list[Evaluation]:
+        """`evaluation` for each of the network's seeds: what a cell is the mean of."""
+        return [self.evaluation(block, backbone, method, attack, seed) for seed in self.seeds_of(block, backbone)]
+
     def at_smaller(self, block: str, backbone: str, method: str, attack: str, seed: int = 0) -> Evaluation:
         """One of the `strongest` attacks at the smaller radius, where it is not asked for but shown if somebody ran it."""
         asked = self.evaluation(block, backbone, method, attack, seed)

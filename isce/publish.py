@@ -135,10 +135,8 @@ def glance(nets: Sequence[tuple[str, str, str]]) -> str:
         for words, attack, rows in GLANCE:
             at = len(profile.levels(block, attack)) - 1
             for method in rows:
-                wanted = [
-                    profile.evaluation(block, backbone, method, attack, s) for s in profile.seeds_of(block, backbone)
-                ]
-                found[words, get(method).label] = measure(wanted, at) or {"accuracy": math.nan}
+                cell = measure(profile.over_seeds(block, backbone, method, attack), at)
+                found[words, get(method).label] = cell or {"accuracy": math.nan}
         tried = [cell for (words, _), cell in found.items() if words != "none"]
         n, seeds = (max(cell.get(key, 0) for cell in tried) for key in ("n", "seeds"))
         dataset, level = profile.stand_in[block], profile.eps[block][-1]

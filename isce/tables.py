@@ -133,10 +133,7 @@ def cells(number: int, profile: Profile, methods: Sequence[str] | None = None) -
     for method in methods if methods is not None else profile.methods:
         for column in table.columns:
             at = column.eps_index or 0
-            wanted = [
-                profile.evaluation(column.block, column.backbone, method, column.attack, seed)
-                for seed in profile.seeds_of(column.block, column.backbone)
-            ]
+            wanted = profile.over_seeds(column.block, column.backbone, method, column.attack)
             stated = table.value(method, column.key) if method in table.rows else ""
             cell = {"level": wanted[0].levels[at], "accuracy": math.nan} | (measure(wanted, at) or {})
             cell["of"] = max(wanted[0].n or 0, profile.n_of(column.block, column.backbone))
@@ -206,22 +203,25 @@ def attacked(profile: Profile, block: str, backbone: str, methods: Sequence[str]
     `asked`: false where an attack made for one method meets another, and where one of the strongest has no record at the
     smaller radius: such a column is there if any method has one. `worst`: `worst_outcomes` of the attacks recorded.
     """
-    rows, seeds = [], profile.seeds_of(block, backbone)
+    rows, seeds, optional = [], profile.seeds_of(block, backbone), set()
     for method in methods if methods is not None else profile.methods:
         where = {"method": method, "block": block, "backbone": backbone}
-        own, known, asked = profile.attacks(block, backbone, method), set(), {}
+        own, known = profile.attacks(block, backbone, method), set()
         for attack in profile.attacks(block, backbone):
+            wanted = profile.over_seeds(block, backbone, method, attack)
+            columns = {f"{attack}:{at}": (wanted, at) for at in range(len(wanted[0].levels))}
             if attack in parse(profile.strongest):
-                further = [profile.at_smaller(block, backbone, method, attack, seed) for seed in seeds]
-                asked[f"{attack} at the smaller"] = (further, any(map(find, further)))
-            asked[attack] = ([profile.evaluation(block, backbone, method, attack, s) for s in seeds], attack in own)
-        for name, (wanted, of_this) in asked.items():
-            for at, level in enumerate(wanted[0].levels):
-                found = measure(wanted, at) if of_this else None
-                known |= {name} if found else set()
-                cell = {"level": level, "accuracy": math.nan, "asked": of_this, "beside": ""} | (found or {})
-                cell["of"] = profile.n_of(block, backbone)
-                rows.append({**where, "attack": wanted[0].attack, "column": f"{name}:{at}", **cell})
+                optional.add(smaller := f"{attack}:smaller")
+                columns = {
+                    smaller: ([profile.at_smaller(block, backbone, method, attack, s) for s in seeds], 0)
+                } | columns
+            for column, (evaluations, at) in columns.items():
+                found = measure(evaluations, at) if attack in own else None
+                known |= {attack} if found and column not in optional else set()
+                asked = found is not None if column in optional else attack in own
+                cell = {"level": evaluations[0].levels[at], "accuracy": math.nan, "asked": asked, "beside": ""}
+                cell |= (found or {}) | {"of": profile.n_of(block, backbone)}
+                rows.append({**where, "attack": attack, "column": column, **cell})
         for at, level in enumerate(profile.eps[block]):
             right = list(worst_outcomes(profile, block, backbone, method, level, complete=False).values())
             least = spread([100 * float(r.mean()) for r in right], len(right[0])) if right else {"accuracy": math.nan}
@@ -231,7 +231,7 @@ def attacked(profile: Profile, block: str, backbone: str, methods: Sequence[str]
             least |= {"beside": f"{done} of {len(within)} attacks" if right and done < len(within) else ""}
             rows.append({**where, "attack": "worst", "column": f"worst:{at}", **least})
     long = pd.DataFrame(rows)
-    return long[long.groupby("column")["asked"].transform("any") | ~long["column"].str.contains(" at the smaller")]
+    return long[long.groupby("column")["asked"].transform("any") | ~long["column"].isin(optional)]
 
 
 def recorded(long: pd.DataFrame) -> pd.DataFrame:
