@@ -35,8 +35,9 @@ CHUNK = 500  # images between two saves on a CPU, where an attack may take hours
 class Attack:
     """How an attack of `isce.attacks` is run at a list of levels.
 
-    kind `fixed`: once per level, an L2 radius (for arm A its own step or overshoot: it has no ball). `minimal`: once; the perturbation found is scaled
-    back to each level if it is longer, and tested. `queries`: once per level, a step size, within a query budget.
+    kind `fixed`: once per level, an L2 radius (for arm A its own step or overshoot: it has no ball). `minimal`: once; the
+    perturbation found is scaled back to each level if it is longer, and tested. `queries`: once per level, a step size,
+    within a query budget.
     """
 
     label: str

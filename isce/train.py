@@ -365,8 +365,9 @@ def replayed(gradients: Gradients, model: nn.Module, batch_size: int, train: dat
     """`gradients` as a CUDA graph: its hundreds of launches are recorded once and replayed as one.
 
     ResNet-32 at batch 128 is bound by launches, not by arithmetic. Inputs are copied into the graph's own tensors, its
-    gradients stay where the optimiser finds them. Other threads may go on training meanwhile (`train_all`). Where a graph cannot be recorded, one line says so, and the launches stay;
-    so they do for a model with forward hooks, which a replay would not call.
+    gradients stay where the optimiser finds them. Other threads may go on training meanwhile (`train_all`). Where a graph
+    cannot be recorded, one line says so, and the launches stay; so they do for a model with forward hooks, which a replay
+    would not call.
     """
     if any(module._forward_hooks for module in model.modules()):
         return gradients
