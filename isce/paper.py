@@ -180,8 +180,8 @@ class Claim:
 COMPARISON = (
     "A comparison is I-SCE against one method on the same images: in one column of the tables (arm B), under one attack as "
     "coded at one level, against SCE as coded alone (arm A), or at one radius on one network, on the images that withstand "
-    "every attack of the profile (arm C; a random model's strongest attack). It is won or lost where one "
-    "method is above the other with every seed that both have, and an exact sign-flip test over images has p < 0.05, else a tie. "
+    "every attack of the profile (arm C; a random model's strongest attack; where no image does, attacks may be missing). It "
+    "is won or lost where one method is above the other with every seed that both have, and an exact sign-flip test over images has p < 0.05, else a tie. "
     "Where comparisons that a rule counts have no record, its verdict is the one that they cannot change, or undecided."
 )
 _CLAIMS = """

@@ -185,9 +185,13 @@ def masking(profile: Profile, block: str, backbone: str) -> pd.DataFrame:
 
 def document(profile: Profile, tables: Mapping[int, pd.DataFrame]) -> str:
     """A profile's tables, as from `with_records`, and its verdicts in Markdown: for readers without a notebook."""
+    judged = verdicts.judge(profile)
     parts = [f"# Records of profile {profile.name}: {profile.title}"]
     parts += ["Written by `make results`; do not edit. Methods and data sets without a record are left out of a table."]
+    parts += ["## Verdicts", "Rules, numbers and tests: [the ledger of claims](#the-ledger-of-claims) below."]
+    parts += [str(verdicts.side_by_side(judged).to_markdown(index=False)), "## The paper's tables"]
     parts += [render(number, profile, long).rstrip() for number, long in tables.items()]
+    parts.append("## Every attack, network by network")
     for block, backbone in profile.nets:
         shown = recorded(attacked(profile, block, backbone))
         if len(shown):
@@ -199,8 +203,6 @@ def document(profile: Profile, tables: Mapping[int, pd.DataFrame]) -> str:
                 f"**Is it gradient masking?** Checks of `notebooks/gradient_masking.ipynb` on {backbone}, {block}."
             )
             parts.append(str(found.to_markdown(index=False)))
-    judged = verdicts.judge(profile)
     ledger = judged[judged["verdict"] != verdicts.OPEN]
-    parts += ["## Verdicts", str(verdicts.side_by_side(judged).to_markdown(index=False))]
     parts += ["## The ledger of claims", COMPARISON, str(ledger.to_markdown(index=False))]
     return "\n\n".join(parts) + "\n"

@@ -169,16 +169,18 @@ def worst_outcomes(
 
     Where the model itself is random, those that did under the strongest attack: each record holds another draw of it, and an
     image that is right in every one of many draws is rare even without an attack.
-    complete: none, where an attack of the profile has no record at all; else the attacks that have one.
+    complete: where an attack of the profile has no record at all, only what it could not change: seeds on which no image is
+    right as it is. Else the attacks that have a record.
     """
     asked = [
         outcomes(profile, block, backbone, method, attack, profile.levels(block, attack).index(level))
         for attack in within_radius(profile, block, backbone, method, level)
     ]
-    per_attack = nested([found for found in asked if found or complete])
+    per_attack = nested([found for found in asked if found])
     seeds = sorted(set.intersection(*map(set, per_attack))) if per_attack else []
     stacked = {seed: np.stack([found[seed] for found in per_attack]) for seed in seeds}
-    return {seed: worst(rows, get(method).random_input) for seed, rows in stacked.items()}
+    right = {seed: worst(rows, get(method).random_input) for seed, rows in stacked.items()}
+    return right if all(asked) or not complete else {seed: bits for seed, bits in right.items() if not bits.any()}
 
 
 def worst(right: np.ndarray, random: bool = False) -> np.ndarray:

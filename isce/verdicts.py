@@ -512,13 +512,9 @@ def judge(profile: Profile) -> pd.DataFrame:
 
 
 def side_by_side(judged: pd.DataFrame) -> pd.DataFrame:
-    """A row per claim, the arms beside one another: what the paper's protocol gives, and what is left under proper attack."""
-    words = judged.assign(words=judged["verdict"] + ": " + judged["measured"])
-    wide = (
-        words.pivot(index=["claim", "the paper"], columns="arm", values="words")
-        .reindex(columns=[*ARMS, "-"])
-        .fillna("")
-    )
+    """A row per claim, its verdict under each arm: by the paper's protocol, and under proper attack. The evidence is `judge`'s."""
+    wide = judged.pivot(index=["claim", "the paper"], columns="arm", values="verdict")
+    wide = wide.reindex(columns=[*ARMS, "-"]).fillna("")
     wide = wide.loc[list(dict.fromkeys(zip(judged["claim"], judged["the paper"], strict=True)))]
     return wide.rename(columns=HEADS).reset_index().rename_axis(columns=None)
 
@@ -527,5 +523,5 @@ def styled(ledger: pd.DataFrame) -> Styler:
     """A table of `judge` or `side_by_side` for a notebook, its verdicts coloured."""
     lines: list[Any] = [{"selector": "td, th", "props": "text-align: left; vertical-align: top; white-space: normal"}]
     colors = {verdict: f"background: {color}" for verdict, color in COLORS.items()}
-    style = ledger.style.hide(axis="index").map(lambda cell: colors.get(str(cell).partition(":")[0], ""))
+    style = ledger.style.hide(axis="index").map(lambda cell: colors.get(str(cell), ""))
     return style.set_table_styles(lines)
