@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from isce import attacks, data, evaluate, methods, record, train
 from isce.attacks import random
-from isce.attacks.common import check_images, check_numbers, differentiable, held
+from isce.attacks.common import check_images, check_numbers, differentiable, held, logits_of
 from isce.attacks.norms import norm_of, random_in_ball
 from isce.attacks.objectives import Objective, ce
 from isce.data import DATASETS
@@ -167,7 +167,7 @@ def deepfool(on_outputs: Tensor, on_raw: Tensor) -> Check:
     """DeepFool's norms (n,), inf where it found none, are as small on the outputs as on the logits before normalisation."""
     a, b = float(on_outputs.median()), float(on_raw.median())
     says = f"DeepFool's median norm is {a:.3f} on the outputs, {b:.3f} on the raw logits."
-    return Check("deepfool", a <= 1.25 * b < float("inf"), {"outputs": a, "raw": b}, "ours", says)
+    return Check("deepfool", a < float("inf") and a <= 1.25 * b, {"outputs": a, "raw": b}, "ours", says)
 
 
 def randomness(passes: Tensor) -> Check:
@@ -265,10 +265,10 @@ def run_checks(
         def outputs(seen: nn.Module, points: Tensor, size: int = batch_size, draw: int = seed) -> Tensor:
             """(n, K); a random model makes the same draws in every call."""
             torch.manual_seed(draw)
-            return torch.cat([seen(part) for part in points.split(size)])
+            return torch.cat([logits_of(seen, part) for part in points.split(size)])
 
         right = outputs(model, images).argmax(1) == labels if len(images) else labels.bool()
-        x, y = images[right], labels[right]
+        x, y = images[right], labels[right].long()
         if not len(x):
             raise ValueError(f"of {len(images)} images the model has none right: there is nothing to check")
         seeds, clean = random.image_seeds(x, seed), outputs(model, x)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from isce import as_coded, attacks, data, methods, record
-from isce.attacks.common import check_images, default_batch, held
+from isce.attacks.common import check_images, default_batch, held, logits_of
 from isce.attacks.norms import norm_of, per_image
 from isce.data import DATASETS, Split
 from isce.models import InferenceTransform
@@ -143,7 +143,7 @@ def predict(model: nn.Module, images: Tensor, batch_size: int = 256) -> Tensor:
 
     -1, which is no class, where the outputs are not all finite: a model that breaks down is not right.
     """
-    outputs = [model(x) for x in images.split(batch_size)]
+    outputs = [logits_of(model, x.clone()) for x in images.split(batch_size)]  # a model may write into what it is given
     return torch.cat([torch.where(z.isfinite().all(1), z.argmax(1), -1) for z in outputs])
 
 
@@ -180,7 +180,7 @@ def evaluate(
     if not requests:
         raise ValueError('no attacks were asked for: say which, such as {"pgd_un_50": [1.0]}')
     images, labels = split.images, split.labels
-    images = images if images.is_floating_point() else data.to_float(images)
+    images = images.detach() if images.is_floating_point() else data.to_float(images)
     check_images(model, images, labels)
     rows = []
     with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []), held(model):
@@ -218,8 +218,10 @@ def evaluate(
 def check_levels(name: str, levels: Sequence[float]) -> None:
     if isinstance(levels, int | float):
         raise TypeError(f"{name}: want a list of levels, such as [{levels:g}], got {levels}")
-    if not levels:
+    if not len(levels):
         raise ValueError(f"{name}: no levels given")
+    if len(set(levels)) < len(levels):
+        raise ValueError(f"{name}: every level once, got {list(levels)}")
     if name != "clean" and not all(0 < level < float("inf") for level in levels):
         raise ValueError(f"{name}: every level must be finite and > 0, got {list(levels)}")
 
@@ -260,8 +262,8 @@ def _at_levels(
         length = norm_of(points - images)
         smallest = torch.where(predict(seen, points) != labels, length, torch.nan)
         for level in levels:
-            shrink = (level / length.clamp_min(1e-12)).clamp_max(1).view(-1, 1, 1, 1)
-            yield level, images + (points - images) * shrink, smallest, None
+            shrink = (level / length.clamp_min(1e-12)).clamp_max(1)
+            yield level, images + (points - images) * per_image(shrink, images), smallest, None
     elif attack.kind == "queries":
         for level in levels:
             points, used = run(step_size=level, queries=queries)
@@ -341,7 +343,7 @@ def load_or_evaluate(evaluation: Evaluation, device: str = "auto", progress: boo
     what happens to an image depends on no other (but for arm A's batch norm). Schema: README.md, "Records".
     """
     done = _valid(evaluation)
-    if done is not None:
+    if done is not None and "passing" not in done:
         return done
     place = record.pick_device(device)
     spec = evaluation.spec
@@ -350,7 +352,7 @@ def load_or_evaluate(evaluation: Evaluation, device: str = "auto", progress: boo
     if evaluation.attack.endswith("@transfer"):
         surrogate = load_or_train(spec.surrogate(), device, progress)
     with record.lock(evaluation.path):
-        done = _valid(evaluation)
+        done = _adopted(evaluation)
         if done is None:
             _attack(evaluation, model, surrogate, place, progress)
             done = record.read_json(evaluation.path)  # what the next reader gets, lists for tuples
@@ -363,14 +365,14 @@ def _attack(
     evaluation: Evaluation, model: nn.Module, surrogate: nn.Module | None, device: torch.device, progress: bool
 ) -> None:
     """Make the record of an evaluation. On a CPU, CHUNK images at a time, each time as the record of so many images: what a
-    kill leaves is gone on with. Those that were made on the way go."""
+    kill leaves is gone on with. Those that were made on the way go, unless somebody else asked for one (`_adopted`)."""
     spec = evaluation.spec
     split = data.subset(getattr(data.load(spec.dataset), evaluation.split), evaluation.n).to(device)
     earlier, rows = _begun(evaluation)
+    passed: list[Path] = []
     n, at, seconds = len(split), earlier.get("n", 0), 0.0
     whole = device.type != "cpu" or spec.arm == "A" or evaluation.attack == "clean"
     outputs = output_means(model, split) if evaluation.attack == "clean" else None
-    passed: list[Path] = []
     name = f"{evaluation.attack} on {spec.run_id}"
     with tqdm(total=n, initial=at, desc=name, leave=False, disable=not progress, mininterval=1, unit="image") as bar:
         for stop in [n] if whole else [*range(at + CHUNK, n, CHUNK), n]:
@@ -391,11 +393,13 @@ def _attack(
             so_far = dataclasses.replace(evaluation, n=stop)
             if stop == n or not so_far.path.exists():
                 source = record.provenance(device, DATASETS[spec.dataset].sha256, seconds, stop - earlier.get("n", 0))
-                _write(so_far, pd.concat(rows, ignore_index=True), earlier, source, outputs)
+                _write(so_far, pd.concat(rows, ignore_index=True), earlier, source, outputs, passing=stop < n)
                 passed.append(so_far.path)
     for path in passed[:-1]:
-        path.unlink()
-        path.with_suffix(".parquet").unlink()
+        with record.lock(path):
+            if (record.read_json(path) or {}).get("passing"):
+                path.unlink()
+                path.with_suffix(".parquet").unlink()
 
 
 def _write(
@@ -404,6 +408,7 @@ def _write(
     earlier: dict[str, Any],
     source: dict[str, Any],
     outputs: dict[str, float] | None,
+    passing: bool,
 ) -> None:
     with record.atomic(evaluation.path.with_suffix(".parquet")) as part:
         frame.to_parquet(part, index=False)
@@ -413,6 +418,7 @@ def _write(
         "run_id": evaluation.path.stem,
         "evaluation": evaluation.payload(),
         "weights_sha256": _weights(evaluation.spec),
+        **({"surrogate_sha256": through} if (through := _surrogate(evaluation)) else {}),
         "provenance": source,
         "earlier": list(earlier.get("earlier", [])),
     }
@@ -420,6 +426,8 @@ def _write(
         done["earlier"].append({key: earlier[key] for key in ("n", "run_id", "provenance")})
     if outputs is not None:
         done["outputs"] = outputs
+    if passing:
+        done["passing"] = True
     record.write_json(evaluation.path, done)
 
 
@@ -454,7 +462,7 @@ def of_fewer(evaluation: Evaluation, root: Path) -> list[dict[str, Any]]:
     read = [record.read_json(path) for path in sorted((root / at.parent).glob(f"{name}-*.json"))]
     sizes = {"n": evaluation.n}
     same = [done for done in read if done and record.run_id(done.get("evaluation", {}) | sizes) == wanted]
-    return [done for done in same if done["n"] < (evaluation.n or 0)]
+    return [done for done in same if isinstance(done.get("n"), int) and done["n"] < (evaluation.n or 0)]
 
 
 def _begun(evaluation: Evaluation) -> tuple[dict[str, Any], list[pd.DataFrame]]:
@@ -462,7 +470,7 @@ def _begun(evaluation: Evaluation) -> tuple[dict[str, Any], list[pd.DataFrame]]:
     known = of_fewer(evaluation, record.runs_dir()) if evaluation.spec.arm == "B" else []
     for done in sorted(known, key=lambda done: -done["n"]):
         path = evaluation.path.with_name(f"{done['run_id']}.json")
-        if _whole(done, path) and done["weights_sha256"] == _weights(evaluation.spec):
+        if _current(done, evaluation) and _whole(done, path):
             return done, [pd.read_parquet(path.with_suffix(".parquet"))]
     return {}, []
 
@@ -474,15 +482,33 @@ def _weights(spec: Spec) -> str | None:
 
 def _valid(evaluation: Evaluation) -> dict[str, Any] | None:
     done = record.read_json(evaluation.path)
-    if done is None or done.get("weights_sha256") != _weights(evaluation.spec) or not _whole(done, evaluation.path):
-        return None
+    return done if done is not None and _current(done, evaluation) and _whole(done, evaluation.path) else None
+
+
+def _adopted(evaluation: Evaluation) -> dict[str, Any] | None:
+    """`_valid`; of a record that a larger evaluation made in passing, and would take away, it is now somebody's own."""
+    done = _valid(evaluation)
+    if done is not None and done.pop("passing", False):
+        record.write_json(evaluation.path, done)
     return done
+
+
+def _current(done: dict[str, Any], evaluation: Evaluation) -> bool:
+    """Whether a record is of the weights that are here now: the model's, and those of the model it was attacked through."""
+    own = done.get("weights_sha256") == _weights(evaluation.spec)
+    return own and done.get("surrogate_sha256", through := _surrogate(evaluation)) == through
+
+
+def _surrogate(evaluation: Evaluation) -> str | None:
+    return _weights(evaluation.spec.surrogate()) if evaluation.attack.endswith("@transfer") else None
 
 
 def _whole(done: dict[str, Any], path: Path) -> bool:
     """Whether the rows beside a record can be read, and are all there."""
     try:
-        rows = parquet.read_metadata(path.with_suffix(".parquet")).num_rows
+        rows = parquet.read_table(
+            path.with_suffix(".parquet")
+        ).num_rows  # all of it: damage inside shows in no other way
     except (OSError, pyarrow.ArrowException):
         return False
     return bool(rows == done.get("n", 0) * len(done.get("results", ())))

@@ -35,7 +35,8 @@ def check_s_m(s: float, m: float) -> None:
 
 def normalize_logits(f: Tensor) -> Tensor:
     r"""$f / \lVert f \rVert_2$ over the $K$ classes (section 3.2). Shape (N, K) in and out; a zero vector stays zero."""
-    return F.normalize(f, dim=1, eps=torch.finfo(f.dtype).tiny ** 0.5)
+    norm = torch.linalg.vector_norm(f, dim=1, keepdim=True)
+    return f / norm.masked_fill(norm == 0, 1)  # at zero the gradient is that of f itself, and not infinite
 
 
 def inference_logits(f: Tensor, index: Tensor, s: float = 1.0, m: float = 0.1) -> Tensor:

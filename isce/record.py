@@ -37,12 +37,12 @@ def home() -> Path:
 
 def runs_dir() -> Path:
     """Work in progress; $ISCE_RUNS moves it (the tests do, so that nothing found there hides a missing step)."""
-    return Path(os.environ.get("ISCE_RUNS") or home() / "runs")
+    return Path(os.environ.get("ISCE_RUNS") or home() / "runs").expanduser().resolve()
 
 
 def data_dir() -> Path:
     """Data sets in torchvision's layout; $ISCE_DATA moves it."""
-    return Path(os.environ.get("ISCE_DATA") or home() / "data")
+    return Path(os.environ.get("ISCE_DATA") or home() / "data").expanduser().resolve()
 
 
 def figures_dir() -> Path:
@@ -95,7 +95,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """The record at `path`, or None where there is none, it is damaged, or it is of another schema."""
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) and content.get("schema") == SCHEMA else None
 

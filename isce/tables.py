@@ -3,7 +3,7 @@
 import html
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +158,18 @@ def outcomes(
     profile: Profile, block: str, backbone: str, method: str, attack: str, at: int, arm: str = "B"
 ) -> dict[int, np.ndarray]:
     """Which images stayed right, (n,) booleans for each seed that has a record."""
-    found = {seed: find(profile.evaluation(block, backbone, method, attack, seed, arm)) for seed in profile.seeds}
+    seeds = profile.seeds_of(block, backbone) if arm == "B" else profile.seeds
+    return _right({seed: profile.evaluation(block, backbone, method, attack, seed, arm) for seed in seeds}, at)
+
+
+def at_smaller(profile: Profile, block: str, backbone: str, method: str, attack: str) -> dict[int, np.ndarray]:
+    """`outcomes` of one of the strongest attacks at the smaller radius, where somebody ran it."""
+    seeds = profile.seeds_of(block, backbone)
+    return _right({seed: profile.at_smaller(block, backbone, method, attack, seed) for seed in seeds}, 0)
+
+
+def _right(evaluations: Mapping[int, Evaluation], at: int) -> dict[int, np.ndarray]:
+    found = {seed: find(evaluation) for seed, evaluation in evaluations.items()}
     return {seed: unpack(r["results"][at]["correct"], r["n"]) for seed, r in found.items() if r is not None}
 
 
@@ -169,8 +180,9 @@ def worst_outcomes(
 
     Where the model itself is random, those that did under the strongest attack: each record holds another draw of it, and an
     image that is right in every one of many draws is rare even without an attack.
-    complete: where an attack of the profile has no record at all, only what it could not change: seeds on which no image is
-    right as it is. Else the attacks that have a record.
+    complete: for comparisons, of all attacks that every method meets. Where one of them has no record at all, nothing, but
+    where it could change nothing: with no seed is an image right as it is. Else all attacks that have a record, one of the
+    strongest at the smaller radius too, where it has met as many seeds.
     """
     asked = [
         outcomes(profile, block, backbone, method, attack, profile.levels(block, attack).index(level))
@@ -178,9 +190,12 @@ def worst_outcomes(
     ]
     per_attack = nested([found for found in asked if found])
     seeds = sorted(set.intersection(*map(set, per_attack))) if per_attack else []
+    if not complete and level == min(profile.eps[block]):
+        more = [at_smaller(profile, block, backbone, method, attack) for attack in parse(profile.strongest)]
+        per_attack = nested(per_attack + [found for found in more if seeds and set(found) >= set(seeds)])
     stacked = {seed: np.stack([found[seed] for found in per_attack]) for seed in seeds}
     right = {seed: worst(rows, get(method).random_input) for seed, rows in stacked.items()}
-    return right if all(asked) or not complete else {seed: bits for seed, bits in right.items() if not bits.any()}
+    return {} if complete and not all(asked) and any(bits.any() for bits in right.values()) else right
 
 
 def worst(right: np.ndarray, random: bool = False) -> np.ndarray:
@@ -219,7 +234,7 @@ def attacked(profile: Profile, block: str, backbone: str, methods: Sequence[str]
                 } | columns
             for column, (evaluations, at) in columns.items():
                 found = measure(evaluations, at) if attack in own else None
-                known |= {attack} if found and column not in optional else set()
+                known |= {column if column in optional else attack} if found else set()
                 asked = found is not None if column in optional else attack in own
                 cell = {"level": evaluations[0].levels[at], "accuracy": math.nan, "asked": asked, "beside": ""}
                 cell |= (found or {}) | {"of": profile.n_of(block, backbone)}
@@ -227,8 +242,8 @@ def attacked(profile: Profile, block: str, backbone: str, methods: Sequence[str]
         for at, level in enumerate(profile.eps[block]):
             right = list(worst_outcomes(profile, block, backbone, method, level, complete=False).values())
             least = spread([100 * float(r.mean()) for r in right], len(right[0])) if right else {"accuracy": math.nan}
-            within = within_radius(profile, block, backbone, method, level)
-            done = len(known.intersection(within))
+            within = {*within_radius(profile, block, backbone, method, level), *(known & optional if at == 0 else ())}
+            done = len(known & within)
             least |= {"of": profile.n_of(block, backbone), "of_seeds": len(seeds), "asked": True, "level": level}
             least |= {"beside": f"{done} of {len(within)} attacks" if right and done < len(within) else ""}
             rows.append({**where, "attack": "worst", "column": f"worst:{at}", **least})

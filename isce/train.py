@@ -423,9 +423,14 @@ def _mix(seed: int, epoch: int) -> int:
 
 
 def _save(path: Path, model: nn.Module, optimizer: Any, schedule: Any, history: dict[str, Any], spec: Spec) -> None:
-    with record.atomic(path) as part:
-        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
-        torch.save({**state, "history": history, "run_id": spec.run_id}, part)
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
+    try:
+        with record.atomic(path) as part:
+            torch.save({**state, "history": history, "run_id": spec.run_id}, part)
+    except (OSError, RuntimeError) as error:  # torch's own, where the disk is full
+        record.log(
+            f"isce: no checkpoint of {spec.run_id} ({str(error).splitlines()[0]}): is the disk full? Training goes on"
+        )
 
 
 def _resume(

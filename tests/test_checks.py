@@ -216,6 +216,7 @@ def test_deepfool_on_two_surfaces() -> None:
     assert checks.deepfool(one, one).passed
     assert checks.deepfool(one, 8 * one).passed  # the outputs are the better surface: nothing is hidden
     assert not checks.deepfool(8 * one, one).passed
+    assert checks.deepfool(one, inf).passed
     assert not checks.deepfool(inf, one).passed
     assert not checks.deepfool(inf, inf).passed
 

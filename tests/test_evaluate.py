@@ -226,6 +226,45 @@ def test_records_made_on_the_way_go(digits_isce: Classifier, monkeypatch: pytest
     assert [r["n"] for r in made if r["evaluation"]["levels"] == [0.3]] == [34]
 
 
+def test_a_record_that_somebody_asked_for_stays(digits_isce: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made in passing by a larger evaluation, and returned to another process before that ended."""
+    made, few = evaluate.evaluate, Evaluation(SPEC, "pgd_un_10", (0.35,), 10)
+    got = []
+
+    def and_another(model: Classifier, split: data.Split, *args: object, **options: object) -> pd.DataFrame:
+        if few.path.exists() and not got:
+            got.append(load_or_evaluate(few, "cpu", progress=False))
+        return made(model, split, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(evaluate, "CHUNK", 10)
+    monkeypatch.setattr(evaluate, "evaluate", and_another)
+    load_or_evaluate(dataclasses.replace(few, n=34), "cpu", progress=False)
+    assert [r["n"] for r in got] == [10]
+    assert evaluate.find(few) == got[0]
+    assert len(evaluate.load_rows(few)) == 10
+
+
+def test_a_transfer_from_other_weights_is_made_again(digits_isce: Classifier, digits_sce: Classifier) -> None:
+    wanted = Evaluation(SPEC, "fgsm@transfer", (0.5,), 10)
+    first = load_or_evaluate(wanted, "cpu", progress=False)
+    record.write_json(wanted.path, first | {"surrogate_sha256": "of another training", "n": 10})
+    again = load_or_evaluate(wanted, "cpu", progress=False)
+    assert again["surrogate_sha256"] == first["surrogate_sha256"] == digits_sce_sha256()
+
+
+def digits_sce_sha256() -> str:
+    return str(json.loads((SPEC.surrogate().folder / "result.json").read_text())["weights_sha256"])
+
+
+def test_images_levels_and_shapes_as_they_come(split: data.Split) -> None:
+    x = data.to_float(split.images).flatten(1).requires_grad_()
+    net = torch.nn.Linear(x.shape[1], 10)
+    rows = evaluate.evaluate(net, data.Split(x, split.labels), {"deepfool_10": np.array([0.5, 1.0])})  # type: ignore[dict-item]
+    assert rows.groupby("level").size().to_dict() == {0.5: N, 1.0: N}
+    with pytest.raises(ValueError, match="every level once"):
+        Evaluation(SPEC, "fgsm", (1.0, 1.0))
+
+
 def test_committed_records_of_other_weights_are_not_shown(
     digits_isce: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,7 +284,9 @@ def test_a_damaged_record_is_made_again(digits_isce: Classifier) -> None:
         damage.unlink() if damage.suffix == ".parquet" else damage.write_text(damage.read_text()[:50])
         assert load_or_evaluate(wanted, "cpu", progress=False)["results"] == first["results"]
     rows = wanted.path.with_suffix(".parquet")
-    for damaged in (rows.read_bytes()[:-20], b""):
+    inside = bytearray(rows.read_bytes())
+    inside[20:200] = bytes(180)  # the footer, which tells the number of rows, is whole
+    for damaged in (rows.read_bytes()[:-20], b"", bytes(inside)):
         rows.write_bytes(damaged)
         more = load_or_evaluate(dataclasses.replace(wanted, n=N + 1), "cpu", progress=False)
         assert more["earlier"] == []  # rows that cannot be read are not gone on with

@@ -179,3 +179,11 @@ def test_the_loss_compiles_into_one_graph() -> None:
     assert explained.graph_break_count == 0
     with pytest.raises(ValueError, match="target must lie in 0..9"):
         losses.isce_loss(logits, target + 8)
+
+
+def test_logits_that_are_all_zero_have_a_gradient_of_ordinary_size() -> None:
+    """A last layer that starts at zero must learn, not explode."""
+    f = torch.zeros(2, 10, requires_grad=True)
+    ISCELoss()(f, torch.tensor([0, 3])).backward()
+    assert f.grad is not None
+    assert 0 < float(f.grad.abs().max()) < 1

@@ -66,6 +66,8 @@ def test_a_damaged_or_foreign_record_is_none(tmp_path: Path, content: str) -> No
 
 def test_find_prefers_runs_and_falls_back_to_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ISCE_HOME", str(tmp_path))
+    monkeypatch.setenv("ISCE_RUNS", "~/elsewhere")
+    assert record.runs_dir() == Path.home() / "elsewhere"
     monkeypatch.setenv("ISCE_RUNS", str(tmp_path / "elsewhere"))
     here, there = tmp_path / "elsewhere" / "a" / "r.json", tmp_path / "results" / "a" / "r.json"
     assert record.find(here) is None

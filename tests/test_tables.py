@@ -634,3 +634,10 @@ def test_a_strongest_attack_at_the_smaller_radius_has_a_column_where_one_has_a_r
     found = shown(small).set_index("method")
     assert [tables.text(found.loc[m]) for m in rows] == ["75.0 [53.1, 88.8]", ""]
     assert shown(large)["accuracy"].isna().all()
+    fake(digits, "isce", {0: [True] * 20}, "pgd_un_50")
+    long = tables.attacked(digits, "mnist", "lenet5", rows).set_index(["method", "column"])
+    assert long.loc[("isce", "worst:0"), "accuracy"] == 75  # the strongest counts where it has been run
+    assert long.loc[("isce", "worst:1"), "accuracy"] == 100
+    within = len(tables.within_radius(digits, "mnist", "lenet5", "isce", small))
+    assert long.loc[("isce", "worst:0"), "beside"] == f"2 of {within + 1} attacks"
+    assert tables.worst_outcomes(digits, "mnist", "lenet5", "isce", small) == {}

@@ -228,6 +228,16 @@ def test_damaged_weights_are_trained_again(own_runs: Path, capsys: pytest.Captur
     assert "missing or damaged: they will be made again" in capsys.readouterr().err
 
 
+def test_a_full_disk_costs_the_checkpoint_not_the_training(
+    own_runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = Spec("digits", "lenet5", "sce", epochs=2)
+    monkeypatch.setattr(torch, "save", lambda *_: (_ for _ in ()).throw(RuntimeError("unexpected pos 64 vs 0")))
+    load_or_train(spec, "cpu", progress=False)
+    assert f"no checkpoint of {spec.run_id} (unexpected pos 64 vs 0): is the disk full?" in capsys.readouterr().err
+    assert [path for path in spec.folder.iterdir() if "checkpoint" in path.name] == []
+
+
 def test_a_damaged_checkpoint_starts_anew(own_runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec = Spec("digits", "lenet5", "sce", epochs=1)
     first = weights(load_or_train(spec, "cpu", progress=False))

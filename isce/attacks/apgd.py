@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from isce.attacks.common import Batch, check_numbers, differentiable, launch
+from isce.attacks.common import Batch, check_numbers, differentiable, finite, launch
 from isce.attacks.norms import per_image, project, random_in_ball, steepest
 from isce.attacks.objectives import Objective, resolve
 
@@ -71,7 +71,7 @@ def climb(
             if i > 0:  # momentum: x + 0.75 (z - x) + 0.25 (x - x_old)
                 z = project(z.mul_(0.75).add_(x, alpha=0.5).sub_(x_old, alpha=0.25), x0, eps, norm)
             x, x_old = z, x
-    out[rows], value[rows] = x_best, f_best
+    out[rows], value[rows] = torch.where(per_image(f_best.isnan(), x), torch.nan, x_best), f_best
     return out, success, value
 
 
@@ -152,7 +152,7 @@ def best_of(model: nn.Module, batch: Batch, runs: list[Tensor] | list[Tensor | N
     for counter, targets in enumerate(runs):
         part = Batch(*(None if s is None else s[left] for s in batch))  # type: ignore[arg-type]
         x, success, value = climb(model, part, None if targets is None else targets[left], counter, **settings)
-        take = success | (value > best[left])
+        take = success | (value > best[left]) | ~finite(x)  # a point that is lost to NaN is to be seen
         out[left[take]], best[left[take]] = x[take], value[take]
         left = left[~success]
         if not len(left):

@@ -132,6 +132,16 @@ def differentiable(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     return leaf, logits
 
 
+def logits_of(model: nn.Module, x: Tensor) -> Tensor:
+    """model(x), (n, K); TypeError or ValueError for what are no logits."""
+    logits = model(x)
+    if not isinstance(logits, Tensor):
+        raise TypeError(f"the model must return its logits alone, a tensor (N, K), got {type(logits).__name__}")
+    if logits.dim() != 2 or len(logits) != len(x):
+        raise ValueError(f"the model must return logits of shape ({len(x)}, K), got {tuple(logits.shape)}")
+    return logits
+
+
 def default_batch(images: Tensor) -> int:
     """Images at a time where the caller does not say.
 
@@ -143,6 +153,11 @@ def default_batch(images: Tensor) -> int:
         return 1
     pixels, most = (401_408, 512) if images.device.type == "cpu" else (2048 * 3072, 2048)
     return min(most, max(8, pixels // max(images[0].numel(), 1)))
+
+
+def finite(points: Tensor) -> Tensor:
+    """(n, ...) -> (n,) whether all of a point's numbers are."""
+    return points.flatten(1).isfinite().all(1)
 
 
 def rounding(logits: Tensor) -> Tensor:
@@ -183,7 +198,11 @@ def launch(
     with held(model):
         clean, adversarial = images.detach().clone(), images.detach().clone()  # not the caller's inference tensors
         with torch.no_grad():
-            logits = torch.cat([model(x) for x in clean.split(size)])
+            logits = torch.cat([logits_of(model, x) for x in clean.split(size)])
+        if not torch.equal(clean, adversarial):
+            raise ValueError(
+                "the model changes its input in place: let it begin with x.clone(), or without inplace=True"
+            )
         check_logits(logits, labels, targets)
         labels, targets = labels.long(), None if targets is None else targets.long()
         seeds = torch.cat([random.image_seeds(x, key) for x in clean.split(size)])
@@ -196,7 +215,7 @@ def launch(
             t = None if targets is None else targets[index]
             batch = Batch(clean[index], labels[index], t, seeds[index], logits[index], index)
             found = attack(batch).detach()
-            valid = found.flatten(1).isfinite().all(1)  # gradients may be NaN where the clean logits were not
+            valid = finite(found)  # gradients may be NaN where the clean logits were not
             if not bool(valid.all()):
                 lost = f"{int((~valid).sum())} of {len(valid)} images"
                 warnings.warn(

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from isce.attacks.apgd import likely_wrong
-from isce.attacks.common import Batch, check_numbers, clearly_wrong, differentiable, launch
+from isce.attacks.common import Batch, check_numbers, clearly_wrong, differentiable, finite, launch
 from isce.attacks.norms import norm_of, onto_hyperplane, per_image, random_in_ball, tiny
 
 
@@ -76,8 +76,10 @@ def fab(
                 x = torch.where(per_image(wrong, x), x0 + beta * (x - x0), x)
                 if eps is not None and bool((keep := least[rows] > eps).logical_not().any()):
                     rows, x0, y, t, x = (s[keep] for s in (rows, x0, y, t, x))
+            lost = rows[~finite(x) & least[rows].isinf()]
+            best[lost] = torch.nan  # unless another run finds one: that the gradient was lost is to be seen
         if eps is not None:
-            return torch.where(per_image(least <= eps, best), best, batch.images)
+            return torch.where(per_image((least <= eps) | ~finite(best), best), best, batch.images)
 
         # Final search on the ray x_0 + c (best - x_0): outwards until clearly wrong, then bisection towards the image.
         def lies_beyond(c: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from isce.attacks.common import (
     check_numbers,
     default_batch,
     differentiable,
+    finite,
     held,
     launch,
 )
@@ -74,7 +75,7 @@ def pgd(
                     x = project(x + steepest(gradient, norm, step), x0, eps, norm)
             if not len(left := rows):
                 break
-            better = losses > best[rows]
+            better = (losses > best[rows]) | ~finite(x)  # a point that is lost to NaN is to be seen
             out[rows[better]], best[rows[better]] = x[better], losses[better]
         return out
 
@@ -108,7 +109,7 @@ def pgd_path(
     loss, step = resolve(objective, False), step_size or 2.5 * eps / steps
     key, size, paths = random.draw_key(generator), batch_size or default_batch(images), []
     with held(model):
-        images, labels = images.clone(), labels.long()  # not the caller's inference tensors
+        images, labels = images.clone(), labels.long().clone()  # not the caller's inference tensors
         for x0, y in zip(images.detach().split(size), labels.split(size), strict=True):
             x, path = random_in_ball(x0, random.image_seeds(x0, key), 0, eps, norm), []
             for i in range(steps):

@@ -207,6 +207,57 @@ def test_nan_gradients_leave_the_image():
     assert torch.equal(found, X)
 
 
+class LostToNaN(nn.Module):
+    """Its gradient is NaN everywhere, its logits are those of `net`."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        return self.net(x) + (x - x.detach()).sum((1, 2, 3)).sqrt()[:, None]
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "apgd", "apgd_targeted", "deepfool", "fab"])
+def test_nan_gradients_are_told_of_whatever_the_label(name):
+    """argmax of NaN is class 0: an image of that class must not pass for robust."""
+    net = model()
+    y = net(X).argmax(1)
+    net[1].weight.data[0], net[1].bias.data[0] = 0.0, 50.0  # class 0 for all
+    for labels, at in ((torch.zeros_like(y), LostToNaN(net)), (y, LostToNaN(model()))):
+        with pytest.warns(UserWarning, match="NaN for 4 of 4 images"):
+            assert torch.equal(CALLS[name](at, y=labels), X)
+
+
+@every
+def test_a_model_that_writes_into_its_input_is_refused(call):
+    class Shifts(nn.Module):
+        def forward(self, x):
+            return x.sub_(0.1).flatten(1)[:, :4]
+
+    given = X.clone()
+    with pytest.raises(ValueError, match="changes its input in place"):
+        call(Shifts(), x=given)
+    assert torch.equal(given, X)
+
+
+@every
+@pytest.mark.parametrize(("output", "says"), [(lambda n: (torch.rand(n, 4),), "got tuple"), (torch.rand, "shape")])
+def test_outputs_that_are_no_logits(call, output, says):
+    class Odd(nn.Module):
+        def forward(self, x):
+            return output(len(x))
+
+    with pytest.raises((TypeError, ValueError), match=says):
+        call(Odd())
+
+
+def test_a_path_takes_tensors_made_under_inference_mode():
+    with torch.inference_mode():
+        x, y = X.clone(), Y.clone()
+    assert attacks.pgd_path(model(), x, y, eps=0.1, steps=2).shape == (3, 4, 4)
+
+
 def test_numbers_of_numpy_are_numbers_and_none_is_not():
     net = model()
     y = net(X).argmax(1)
