@@ -16,12 +16,11 @@ import numpy as np
 import pandas as pd
 import pyarrow
 import torch
-from pyarrow import parquet
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from isce import as_coded, attacks, data, methods, record
-from isce.attacks.common import check_images, default_batch, held, logits_of
+from isce.attacks.common import check_images, default_batch, finite, held, logits_of
 from isce.attacks.norms import norm_of, per_image
 from isce.data import DATASETS, Split
 from isce.models import InferenceTransform
@@ -144,7 +143,7 @@ def predict(model: nn.Module, images: Tensor, batch_size: int = 256) -> Tensor:
     -1, which is no class, where the outputs are not all finite: a model that breaks down is not right.
     """
     outputs = [logits_of(model, x.clone()) for x in images.split(batch_size)]  # a model may write into what it is given
-    return torch.cat([torch.where(z.isfinite().all(1), z.argmax(1), -1) for z in outputs])
+    return torch.cat([torch.where(finite(z), z.argmax(1), -1) for z in outputs])
 
 
 def evaluate(
@@ -470,8 +469,8 @@ def _begun(evaluation: Evaluation) -> tuple[dict[str, Any], list[pd.DataFrame]]:
     known = of_fewer(evaluation, record.runs_dir()) if evaluation.spec.arm == "B" else []
     for done in sorted(known, key=lambda done: -done["n"]):
         path = evaluation.path.with_name(f"{done['run_id']}.json")
-        if _current(done, evaluation) and _whole(done, path):
-            return done, [pd.read_parquet(path.with_suffix(".parquet"))]
+        if _current(done, evaluation) and (rows := _rows(done, path)) is not None:
+            return done, [rows]
     return {}, []
 
 
@@ -482,7 +481,9 @@ def _weights(spec: Spec) -> str | None:
 
 def _valid(evaluation: Evaluation) -> dict[str, Any] | None:
     done = record.read_json(evaluation.path)
-    return done if done is not None and _current(done, evaluation) and _whole(done, evaluation.path) else None
+    return (
+        done if done is not None and _current(done, evaluation) and _rows(done, evaluation.path) is not None else None
+    )
 
 
 def _adopted(evaluation: Evaluation) -> dict[str, Any] | None:
@@ -503,15 +504,14 @@ def _surrogate(evaluation: Evaluation) -> str | None:
     return _weights(evaluation.spec.surrogate()) if evaluation.attack.endswith("@transfer") else None
 
 
-def _whole(done: dict[str, Any], path: Path) -> bool:
-    """Whether the rows beside a record can be read, and are all there."""
+def _rows(done: dict[str, Any], path: Path) -> pd.DataFrame | None:
+    """The rows beside a record; None unless they can be read (all of them: damage inside shows in no other way) and are all
+    there."""
     try:
-        rows = parquet.read_table(
-            path.with_suffix(".parquet")
-        ).num_rows  # all of it: damage inside shows in no other way
+        rows = pd.read_parquet(path.with_suffix(".parquet"))
     except (OSError, pyarrow.ArrowException):
-        return False
-    return bool(rows == done.get("n", 0) * len(done.get("results", ())))
+        return None
+    return rows if len(rows) == done.get("n", 0) * len(done.get("results", ())) else None
 
 
 def pack(correct: np.ndarray) -> str:

@@ -3,7 +3,7 @@
 import html
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -158,18 +158,18 @@ def outcomes(
     profile: Profile, block: str, backbone: str, method: str, attack: str, at: int, arm: str = "B"
 ) -> dict[int, np.ndarray]:
     """Which images stayed right, (n,) booleans for each seed that has a record."""
-    seeds = profile.seeds_of(block, backbone) if arm == "B" else profile.seeds
-    return _right({seed: profile.evaluation(block, backbone, method, attack, seed, arm) for seed in seeds}, at)
+    if arm == "B":
+        return _right(profile.over_seeds(block, backbone, method, attack), at)
+    return _right([profile.evaluation(block, backbone, method, attack, seed, arm) for seed in profile.seeds], at)
 
 
-def at_smaller(profile: Profile, block: str, backbone: str, method: str, attack: str) -> dict[int, np.ndarray]:
-    """`outcomes` of one of the strongest attacks at the smaller radius, where somebody ran it."""
-    seeds = profile.seeds_of(block, backbone)
-    return _right({seed: profile.at_smaller(block, backbone, method, attack, seed) for seed in seeds}, 0)
+def at_smaller(profile: Profile, block: str, backbone: str, method: str, attack: str) -> list[Evaluation]:
+    """`Profile.at_smaller` for each of the network's seeds."""
+    return [profile.at_smaller(block, backbone, method, attack, seed) for seed in profile.seeds_of(block, backbone)]
 
 
-def _right(evaluations: Mapping[int, Evaluation], at: int) -> dict[int, np.ndarray]:
-    found = {seed: find(evaluation) for seed, evaluation in evaluations.items()}
+def _right(evaluations: Sequence[Evaluation], at: int) -> dict[int, np.ndarray]:
+    found = {evaluation.spec.seed: find(evaluation) for evaluation in evaluations}
     return {seed: unpack(r["results"][at]["correct"], r["n"]) for seed, r in found.items() if r is not None}
 
 
@@ -191,7 +191,8 @@ def worst_outcomes(
     per_attack = nested([found for found in asked if found])
     seeds = sorted(set.intersection(*map(set, per_attack))) if per_attack else []
     if not complete and level == min(profile.eps[block]):
-        more = [at_smaller(profile, block, backbone, method, attack) for attack in parse(profile.strongest)]
+        further = [at_smaller(profile, block, backbone, method, attack) for attack in parse(profile.strongest)]
+        more = [_right(evaluations, 0) for evaluations in further]
         per_attack = nested(per_attack + [found for found in more if seeds and set(found) >= set(seeds)])
     stacked = {seed: np.stack([found[seed] for found in per_attack]) for seed in seeds}
     right = {seed: worst(rows, get(method).random_input) for seed, rows in stacked.items()}
@@ -229,9 +230,7 @@ def attacked(profile: Profile, block: str, backbone: str, methods: Sequence[str]
             columns = {f"{attack}:{at}": (wanted, at) for at in range(len(wanted[0].levels))}
             if attack in parse(profile.strongest):
                 optional.add(smaller := f"{attack}:smaller")
-                columns = {
-                    smaller: ([profile.at_smaller(block, backbone, method, attack, s) for s in seeds], 0)
-                } | columns
+                columns = {smaller: (at_smaller(profile, block, backbone, method, attack), 0)} | columns
             for column, (evaluations, at) in columns.items():
                 found = measure(evaluations, at) if attack in own else None
                 known |= {column if column in optional else attack} if found else set()

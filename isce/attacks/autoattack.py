@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from isce.attacks.apgd import apgd, apgd_targeted
-from isce.attacks.common import check_images, check_logits, check_numbers, default_batch, held
+from isce.attacks.common import check_images, check_logits, check_numbers, default_batch, held, logits_of
 from isce.attacks.fab import fab
 from isce.attacks.square import square
 
@@ -57,7 +57,7 @@ def autoattack(
 
     def predict(x: Tensor) -> Tensor:
         with held(model), torch.no_grad():
-            return torch.cat([model(part) for part in x.split(size)])
+            return torch.cat([logits_of(model, part) for part in x.split(size)])
 
     out, record = images.detach().clone(), ["robust"] * len(images)
     if len(images):

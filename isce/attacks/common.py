@@ -81,9 +81,8 @@ def check_classes(name: str, classes: Tensor, images: Tensor) -> None:
 
 
 def check_logits(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> None:
-    """ValueError for outputs that are no logits, or for classes that they lack; UserWarning for probabilities."""
-    if logits.dim() != 2 or len(logits) != len(labels):
-        raise ValueError(f"the model must return logits of shape ({len(labels)}, K), got {tuple(logits.shape)}")
+    """ValueError for `logits_of` a model with one class or not finite, or for classes that they lack; UserWarning for
+    probabilities."""
     if logits.shape[1] < 2:
         raise ValueError("the model has one class: an attack needs at least two")
     if not bool(logits.isfinite().all()):
@@ -120,18 +119,6 @@ def held(model: nn.Module) -> Iterator[None]:
             p.requires_grad_(True)
 
 
-def differentiable(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    """x as a leaf of its own that asks for its gradient, and its logits (n, K); ValueError where no gradient reaches it.
-
-    The caller's tensor is left alone: were it the leaf, every name it goes by would hold the step's graph.
-    """
-    leaf = x.detach().requires_grad_()
-    logits: Tensor = model(leaf)
-    if not logits.requires_grad:
-        raise ValueError("the model's output has no gradient: attack it with simba or square, or by transfer")
-    return leaf, logits
-
-
 def logits_of(model: nn.Module, x: Tensor) -> Tensor:
     """model(x), (n, K); TypeError or ValueError for what are no logits."""
     logits = model(x)
@@ -140,6 +127,18 @@ def logits_of(model: nn.Module, x: Tensor) -> Tensor:
     if logits.dim() != 2 or len(logits) != len(x):
         raise ValueError(f"the model must return logits of shape ({len(x)}, K), got {tuple(logits.shape)}")
     return logits
+
+
+def differentiable(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """x as a leaf of its own that asks for its gradient, and its logits (n, K); ValueError where no gradient reaches it.
+
+    The caller's tensor is left alone: were it the leaf, every name it goes by would hold the step's graph.
+    """
+    leaf = x.detach().requires_grad_()
+    logits = logits_of(model, leaf)
+    if not logits.requires_grad:
+        raise ValueError("the model's output has no gradient: attack it with simba or square, or by transfer")
+    return leaf, logits
 
 
 def default_batch(images: Tensor) -> int:
