@@ -52,7 +52,8 @@ test: setup
 
 results: setup
 	$(BIN)/python -c "from isce.publish import publish; print('\n'.join(publish('$(PROFILE)')))"
-	$(BIN)/python -c "from pathlib import Path; from isce.publish import update_readme; [update_readme('$(PROFILE)', Path(p)) for p in ('README.md', 'results/README.md')]"
+	ISCE_RUNS=$$(mktemp -du) $(BIN)/python -c "from pathlib import Path; from isce.publish import update_readme, write; write('$(PROFILE)'); \
+	  [update_readme('$(PROFILE)', Path(p)) for p in ('README.md', 'results/README.md')]"
 
 notebooks: setup
 	$(BIN)/python notebooks/refresh.py

@@ -25,9 +25,8 @@ WEIGHTS_AT_MOST = 30_000_000  # bytes, of all networks in results/
 
 def publish(name: str) -> list[str]:
     """Copy a profile's records from runs/ to results/ (small JSON, no images) and the first seed's float16 weights beside
-    them (`share_weights`), so that `load_or_train` need not train; write its tables as results/<profile>.md, and to print as
-    results/<profile>/table<N>.tex and .html. A record there of fewer images than its successor's goes, unless another profile
-    asks for it. Returns the records' paths under results/."""
+    them (`share_weights`), so that `load_or_train` need not train. A record there of fewer images than its successor's goes,
+    unless another profile asks for it. Returns the records' paths under results/."""
     profile, wanted = load(name), []
     others = [load(path.stem) for path in record.config_dir().glob("*.yaml") if path.stem != name]
     kept = {e.path for other in others for run in other.runs for e in other.evaluations(*run)}
@@ -57,11 +56,17 @@ def publish(name: str) -> list[str]:
         copied.append(str(target.relative_to(record.results_dir())))
         if path in weighty and content["spec"]["seed"] == profile.seeds[0]:
             share_weights(path.with_name("model.safetensors"), target)
+    return copied
+
+
+def write(name: str) -> None:
+    """A profile's tables and verdicts as results/<profile>.md, and its tables to print as results/<profile>/table<N>.tex and
+    .html. `make results` hides runs/ from it: attacks may be running, and what is shown must be what was copied."""
+    profile = load(name)
     with record.atomic(record.results_dir() / f"{name}.md") as part:
         part.write_text(document(profile, tables := with_records(profile)))
     for number, long in tables.items():
         save(number, profile, long, record.results_dir() / name, ["latex", "html"])
-    return copied
 
 
 def share_weights(weights: Path, target: Path) -> None:

@@ -494,12 +494,24 @@ def test_publish_copies_small_records_alone(digits: Profile, tmp_path: Path, mon
     assert any("deepfool_10" in path for path in copied)
     assert all(path.endswith(".json") for path in copied)
     assert sorted(copied) == sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.json"))
-    assert "Table 7" in (tmp_path / "digits.md").read_text()
     weights = tmp_path / wanted.spec.run_id / "model.safetensors"
     assert record.sha256(weights) == (train.result(wanted.spec) or {})["weights_sha256"]
-    printed = sorted(p.name for p in (tmp_path / "digits").iterdir())
-    assert {"table7.tex", "table7.html"} <= set(printed)
-    assert {name.partition(".")[0] for name in printed} == {f"table{k}" for k in publish.with_records(digits)}
+
+
+def test_documents_show_what_was_copied(digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(publish, "load", lambda _: digits)
+    monkeypatch.setattr(record, "results_dir", lambda: tmp_path / "results")
+    load_or_evaluate(digits.evaluation("mnist", "lenet5", "isce", "deepfool_10"), "cpu", progress=False)
+    publish.publish("digits")
+    load_or_evaluate(digits.evaluation("mnist", "lenet5", "isce", "pgd_un_50"), "cpu", progress=False)
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path / "none"))  # as `make results` does
+    publish.write("digits")
+    words = (tmp_path / "results" / "digits.md").read_text()
+    assert "Table 7" in words
+    assert "Table 5" not in words
+    printed = sorted(p.name for p in (tmp_path / "results" / "digits").iterdir())
+    assert printed == ["table7.html", "table7.tex"]
 
 
 def test_the_longest_training_keeps_its_weights_while_there_is_room(
