@@ -481,9 +481,9 @@ def _weights(spec: Spec) -> str | None:
 
 def _valid(evaluation: Evaluation) -> dict[str, Any] | None:
     done = record.read_json(evaluation.path)
-    return (
-        done if done is not None and _current(done, evaluation) and _rows(done, evaluation.path) is not None else None
-    )
+    if done is None or not _current(done, evaluation) or _rows(done, evaluation.path) is None:
+        return None
+    return done
 
 
 def _adopted(evaluation: Evaluation) -> dict[str, Any] | None:
