@@ -225,6 +225,8 @@ def check_parameters(namespace: dict[str, Any]) -> None:
             value = namespace[name] = float(value)
         if isinstance(value, int) and not isinstance(value, bool) and allowed == (str,):  # papermill reads `-p table 5`
             value = namespace[name] = str(value)
+        if value in ("true", "false") and allowed == (bool,):  # papermill knows `-p save True` alone, YAML both
+            value = namespace[name] = value == "true"
         if not any(type(value) is t for t in allowed):
             hint = (
                 " (write 0.001 or 1.0e-3: YAML reads 1e-3 as text)"
