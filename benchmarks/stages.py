@@ -5,7 +5,7 @@
     python benchmarks/stages.py --profile full --only cifar10/resnet32 --methods sce,isce,mmc --seeds 0 1 --n 1000 --minutes 9
 
 Seed by seed and network by network, shallow ones first: training and the attacks of the tables, the strongest; then Figure
-3's grids, arm A, and the networks' further attacks. What has a record is not made again, so a run that was stopped is gone
+3's grids, Figure 4, arm A, and the networks' further attacks. What has a record is not made again, so a run that was stopped is gone
 on with, and `make replicate` finds it all done. Seconds add up over such runs, in results/benchmarks/stages-<profile>-<device>.json,
 a row per stage.
 
@@ -30,7 +30,7 @@ def kind(profile: profiles.Profile, block: str, net: str, attack: str) -> str:
 
 
 def stages(profile: profiles.Profile) -> Iterator[tuple[str, list[Evaluation]]]:
-    """(name, attacks) of all that a profile's tables, Figure 3 and arm A need. A network is trained in the first stage that
+    """(name, attacks) of all that a profile's tables, Figures 3 and 4 and arm A need. A network is trained in the first stage that
     attacks it."""
     found: dict[str, dict[str, list[Evaluation]]] = {}
     for block, net, method, seed in sorted(profile.runs, key=lambda run: (run[3], run[1] == "resnet32")):
@@ -45,6 +45,9 @@ def stages(profile: profiles.Profile) -> Iterator[tuple[str, list[Evaluation]]]:
             f"Figure 3, {block}/{net}",
             [e for a in paper.ABLATION_ATTACKS for e in chain(*profile.ablation(block, net, a))],
         )
+    for block, net in profile.figures["embedding"].items():
+        names = methods.parse(profile.figures["methods"])
+        yield f"Figure 4, {block}/{net}", [profile.embedding(block, method) for method in names]
     yield "arm A", profile.arm_a()
     for name, group in found.items():
         yield f"{name}: further attacks", group.get("further attacks", [])

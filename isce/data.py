@@ -47,6 +47,7 @@ class Info:
     sizes: tuple[int, int, int]  # train, validation, test
     sha256: str  # of all decoded bytes: training images, labels, test images, labels
     flip: bool  # may a mirrored image keep its label?
+    classes: tuple[str, ...] = tuple("0123456789")
 
 
 DATASETS = {
@@ -76,6 +77,7 @@ DATASETS = {
         (45_000, 5_000, 10_000),
         "9048fcbac9c08a64d57a7c5a5a66750a974ad4eab380914df129f7e223d823df",
         True,
+        ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
     ),
 }
 

@@ -156,6 +156,7 @@ def networks(numbers: Iterable[int] = tuple(TABLES)) -> list[tuple[str, str]]:
 
 
 # Figure 3's networks (data set, backbone): ResNet-32 by section 4; ours are the shallow ones, many times cheaper. Attacks: stated.
+# (Figure 4's: ResNet-32, too, and a profile's `figures` say which are taken.)
 ABLATION = (("mnist", "lenet5"), ("cifar10", "cnn8"))
 ABLATION_ATTACKS = ("deepfool_50", "pgd_un_50")
 
@@ -207,7 +208,7 @@ C7 | 4.1, Figure 3 | The accuracy depends highly on s, m, attack and data set: c
 For each data set and attack of Figure 3, on validation images, an F test: do accuracies vary more over the (s, m) grid than over trainings of s = 1, m = 0.1 from several seeds? Stands: p < 0.05 in over half. In part: in some. Fails: in none.
 
 C8 | 4.2, Figure 4 | In a 3-D embedding SCE's classes are confused, I-SCE's are separable clusters with large margins. | Figure 4
-On MNIST (LeNet-5), I-SCE is above SCE in the silhouette by Euclidean distance, in that by angle, and in the accuracy of the nearest class mean. Stands: in all three. In part: in some. Fails: in none.
+On MNIST and on CIFAR-10, I-SCE is above SCE in the silhouette by Euclidean distance, in that by angle, and in the accuracy of the nearest class mean. Stands: in all six. In part: in some. Fails: in none.
 
 C9 | A.2 | Averaged over MNIST and CIFAR-10, the sum of exp f_j over the other classes is about 8, f_i about 0.97. | records `clean`
 Mean f_i within 0.05 of 0.97 and mean sum within 0.5 of 8 on test images. Stands: on every network. In part: on some. Fails: on none.

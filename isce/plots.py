@@ -524,8 +524,9 @@ def _embedded(panel: Panel) -> tuple[Array, Array, Array, float]:
 
 
 @_styled
-def embedding(panels: Sequence[Panel]) -> Figure:
-    """Figure 4: embedded test points by class, one panel per method: `method`, `points` (N, 3), `labels` (N,) in 0..9."""
+def embedding(panels: Sequence[Panel], classes: Sequence[str] = "0123456789") -> Figure:
+    """Figure 4: embedded test points by class, one panel per method: `method`, `points` (N, 3), `labels` (N,), which number
+    the names in `classes`."""
     columns = min(3, len(_panels(panels)))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(3.9 * columns, 3.7 * rows + 0.4), layout="constrained")
@@ -534,13 +535,14 @@ def embedding(panels: Sequence[Panel]) -> Figure:
         ax = _axes3d(figure, rows, columns, k + 1, label(panel["method"]), height=1.0)
         ax.scatter(*points.T, c=[PETROFF10[int(c) % 10] for c in labels], s=7, linewidths=0, depthshade=False)
         ax.set(**{f"{axis}lim": (a - half, a + half) for axis, a in zip("xyz", middle, strict=True)})
-    classes = np.unique(np.concatenate([np.asarray(panel["labels"]) for panel in panels])).astype(int)
-    handles = [Line2D([], [], marker="o", ls="", ms=7, color=PETROFF10[c % 10], label=str(c)) for c in classes]
-    figure.legend(handles=handles, loc="outside lower center", ncols=10, title="class", columnspacing=1.2)
+    drawn = np.unique(np.concatenate([np.asarray(panel["labels"]) for panel in panels])).astype(int)
+    handles = [Line2D([], [], marker="o", ls="", ms=7, color=PETROFF10[c % 10], label=classes[c]) for c in drawn]
+    side_by_side = 10 if max(map(len, classes)) == 1 else 5
+    figure.legend(handles=handles, loc="outside lower center", ncols=side_by_side, title="class", columnspacing=1.2)
     return figure
 
 
-def embedding_plotly(panels: Sequence[Panel]) -> go.Figure:
+def embedding_plotly(panels: Sequence[Panel], classes: Sequence[str] = "0123456789") -> go.Figure:
     """Figure 4 to turn: one scene, the method chosen from a menu."""
     figure, owner, scenes = go.Figure(), [], []
     for k, panel in enumerate(_panels(panels)):
@@ -548,7 +550,7 @@ def embedding_plotly(panels: Sequence[Panel]) -> go.Figure:
         for c in np.unique(labels).astype(int):
             x, y, z = points[labels == c].T
             marker = {"size": 2.5, "color": PETROFF10[c % 10]}
-            figure.add_scatter3d(x=x, y=y, z=z, mode="markers", name=str(c), visible=k == 0, marker=marker)
+            figure.add_scatter3d(x=x, y=y, z=z, mode="markers", name=classes[c], visible=k == 0, marker=marker)
             owner.append(k)
         ranges = [[float(a - half), float(a + half)] for a in middle]
         scenes.append({f"scene.{axis}axis.range": ends for axis, ends in zip("xyz", ranges, strict=True)})

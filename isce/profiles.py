@@ -10,6 +10,7 @@ import yaml
 from isce import methods, paper, record
 from isce.data import DATASETS
 from isce.evaluate import Evaluation, default_levels, parse
+from isce.models import BACKBONES
 from isce.train import Spec
 
 
@@ -20,7 +21,8 @@ class Profile:
     `epochs` names data sets, and <data set>-<backbone> where one network takes another number. `networks`, unless empty,
     lists the <block>-<backbone> that are run, each with the `seeds`, `methods`, `beyond` and `n` that it takes if other than all.
     `fewer` names attacks, for their cost run on fewer test images than n.
-    `figures` may hold `ablation_epochs`, by data set: those of Figure 3's many networks, where not the profile's own.
+    `figures` names Figure 4's backbone of each block in `embedding`, and may hold `ablation_epochs` and `embedding_epochs`,
+    by data set: those of Figure 3's many networks and of Figure 4's slow ones, where not the profile's own.
     """
 
     name: str
@@ -48,6 +50,11 @@ class Profile:
     @property
     def is_stand_in(self) -> bool:
         return any(block != dataset for block, dataset in self.stand_in.items())
+
+    def where(self, block: str) -> str:
+        """The name of a block's data set, and of what it stands in for."""
+        label = DATASETS[self.stand_in[block]].label
+        return label if self.stand_in[block] == block else f"{label} standing in for {DATASETS[block].label}"
 
     @property
     def methods(self) -> list[str]:
@@ -86,8 +93,18 @@ class Profile:
 
     def ablation_spec(self, block: str, backbone: str, method: str = "isce", seed: int = 0, **options: float) -> Spec:
         """A network of Figure 3, such as `s=1.5, m=0.02`: as `spec`, but of `ablation_epochs` where the profile has them."""
-        spec = self.spec(block, backbone, method, seed, options=options)
-        epochs = self.figures.get("ablation_epochs", {}).get(spec.dataset, spec.epochs)
+        return self._with_epochs_of("ablation", self.spec(block, backbone, method, seed, options=options))
+
+    def embedding(self, block: str, method: str, seed: int = 0, backbone: str = "") -> Evaluation:
+        """Figure 4's network (`.spec`), of `embedding_epochs` where the profile has them, and the search for the smallest
+        perturbations of its test images. backbone: another than the figure's."""
+        spec = self.spec(block, backbone or self.figures["embedding"][block], method, seed, embedding_dim=3)
+        spec, attack = self._with_epochs_of("embedding", spec), "deepfool_50@raw"
+        n = min(self.figures["n"], DATASETS[spec.dataset].sizes[2])
+        return Evaluation(spec, attack, self.levels(block, attack), n)
+
+    def _with_epochs_of(self, figure: str, spec: Spec) -> Spec:
+        epochs = self.figures.get(f"{figure}_epochs", {}).get(spec.dataset, spec.epochs)
         return dataclasses.replace(spec, epochs=epochs)
 
     def ablation(self, block: str, backbone: str, attack: str) -> tuple[list[Evaluation], list[Evaluation]]:
@@ -193,8 +210,12 @@ def load(name: str) -> Profile:
             record.choose(f"key of {net} in {path.name}", key, ("seeds", "methods", "beyond", "n"))
         methods.parse(less.get("methods", "all"))
         parse(less.get("beyond", ""))
-    for dataset in content["figures"].get("ablation_epochs", {}):
-        record.choose(f"data set of ablation_epochs in {path.name}", dataset, DATASETS)
+    for key in ("ablation_epochs", "embedding_epochs"):
+        for dataset in content["figures"].get(key, {}):
+            record.choose(f"data set of {key} in {path.name}", dataset, DATASETS)
+    for block, backbone in content["figures"]["embedding"].items():
+        record.choose(f"block of embedding in {path.name}", block, content["stand_in"])
+        record.choose(f"backbone of embedding in {path.name}", backbone, BACKBONES)
     as_coded = content["as_coded"].get("attacks", "")
     for names in (content["beyond"], content["strongest"], as_coded, *content["adaptive"].values(), *content["fewer"]):
         parse(names)

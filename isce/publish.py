@@ -15,6 +15,7 @@ from isce.checks import failures, from_record
 from isce.data import DATASETS
 from isce.evaluate import Evaluation, find, of_fewer, parse
 from isce.methods import get
+from isce.methods import parse as parse_methods
 from isce.models import BACKBONES
 from isce.paper import ABLATION, ABLATION_ATTACKS, COMPARISON
 from isce.profiles import Profile, load
@@ -42,10 +43,10 @@ def publish(name: str) -> list[str]:
         for attack in ABLATION_ATTACKS:
             for e in itertools.chain(*profile.ablation(block, backbone, attack)):
                 wanted += [e.spec.folder / "result.json", e.path]
-    for dataset in dict.fromkeys(profile.stand_in.values()):  # Figure 4's measures of separation
-        for path in sorted(record.runs_dir().glob(f"{dataset}-*-3d-seed*/separation.json")):
-            wanted += [path, path.with_name("result.json")]
-            weighty.add(path.with_name("result.json"))
+    for block, method in itertools.product(profile.figures["embedding"], parse_methods(profile.figures["methods"])):
+        folder = profile.embedding(block, method).spec.folder
+        wanted += [folder / "result.json", folder / "separation.json"]
+        weighty.add(folder / "result.json")
     copied = []
     for path in dict.fromkeys(wanted):
         content = record.read_json(path)

@@ -34,7 +34,7 @@ as_coded: {}
 train_jobs: ["sce,isce"]
 attack_jobs: ["sce,isce"]
 controls: ""
-figures: {methods: sce, n: 10, ablation_s: [1.0], ablation_m: [0.1], ablation_n: 10, ablation_seeds: 2}
+figures: {embedding: {mnist: lenet5}, methods: sce, n: 10, ablation_s: [1.0], ablation_m: [0.1], ablation_n: 10, ablation_seeds: 2}
 checks: {methods: "sce", n: 10}
 """
 
@@ -132,6 +132,8 @@ def test_the_stages_hold_all_that_is_published(name: str, benchmark: ModuleType)
         for attack in profile.attacks(block, net, method)
     }
     wanted |= {e.path for e in profile.arm_a()}
+    drawn = methods.parse(profile.figures["methods"])
+    wanted |= {profile.embedding(block, method).path for block in profile.figures["embedding"] for method in drawn}
     for attack in paper.ABLATION_ATTACKS:
         wanted |= {
             e.path for block, net in paper.ABLATION for e in itertools.chain(*profile.ablation(block, net, attack))

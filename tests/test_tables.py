@@ -95,6 +95,17 @@ def test_the_ablation_may_have_its_own_epochs() -> None:
     assert other.ablation_spec("mnist", "lenet5", seed=1, s=1.5) == plain
 
 
+def test_figure_4_has_the_profile_s_networks_and_may_have_its_own_epochs() -> None:
+    digits, full = profiles.load("digits"), profiles.load("full")
+    assert [digits.embedding(block, "isce").spec.backbone for block in ("mnist", "cifar10")] == ["lenet5", "cnn8"]
+    assert digits.embedding("mnist", "isce").spec.epochs == 30  # where the tables' networks have 15
+    spec = full.embedding("cifar10", "sce", 1).spec
+    assert spec == full.spec("cifar10", "resnet32", "sce", 1, embedding_dim=3)
+    assert full.embedding("cifar10", "sce", backbone="cnn8").spec.backbone == "cnn8"
+    assert full.embedding("mnist", "isce").n == 10_000
+    assert digits.embedding("mnist", "isce").levels == (0.5, 1.0)
+
+
 def test_bad_profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (record.config_dir() / "digits.yaml").read_text()
     with pytest.raises(ValueError, match="unknown profile 'digit'.*digits"):
@@ -109,6 +120,13 @@ def test_bad_profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         text.replace("ablation_n: 100", "ablation_n: 100, ablation_epochs: {digit: 3}")
     )
     with pytest.raises(ValueError, match=r"unknown data set of ablation_epochs in mine\.yaml 'digit'"):
+        profiles.load("mine")
+    (tmp_path / "config" / "mine.yaml").write_text(
+        text.replace("embedding: {mnist: lenet5", "embedding: {mnist: lenet")
+    )
+    with pytest.raises(
+        ValueError, match=r"unknown backbone of embedding in mine\.yaml 'lenet' \(did you mean 'lenet5'"
+    ):
         profiles.load("mine")
 
 
