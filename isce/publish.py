@@ -1,5 +1,6 @@
 """What is committed of a profile: its records under results/, its tables in Markdown, LaTeX and HTML, its verdicts, the README's table."""
 
+import dataclasses
 import itertools
 import math
 import re
@@ -40,8 +41,10 @@ def publish(name: str) -> list[str]:
     wanted += [path for e in profile.arm_a() for path in (e.spec.folder / "result.json", e.path)]
     weighty = {path for path in wanted if path.name == "result.json"}
     for block, backbone in ABLATION:
-        for attack in ABLATION_ATTACKS:
-            for e in itertools.chain(*profile.ablation(block, backbone, attack)):
+        plain = profile.ablation_spec(block, backbone, "sce")
+        for attack, split in itertools.product((*ABLATION_ATTACKS, "deepfool_50@raw"), ("validation", "test")):
+            grid, same = profile.ablation(block, backbone, attack, split)
+            for e in [*grid, *same, dataclasses.replace(grid[0], spec=plain)]:
                 wanted += [e.spec.folder / "result.json", e.path]
     for block, method in itertools.product(profile.figures["embedding"], parse_methods(profile.figures["methods"])):
         folder = profile.embedding(block, method).spec.folder

@@ -516,6 +516,23 @@ def test_publish_copies_small_records_alone(digits: Profile, tmp_path: Path, mon
     assert record.sha256(weights) == (train.result(wanted.spec) or {})["weights_sha256"]
 
 
+def test_publish_copies_what_figures_3_and_4_show(
+    digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish, "load", lambda _: digits)
+    monkeypatch.setattr(record, "results_dir", lambda: tmp_path)
+    paths = [digits.embedding(block, "isce").spec.folder / "separation.json" for block in ("mnist", "cifar10")]
+    sce = digits.ablation_spec("cifar10", "cnn8", "sce")
+    for attack, split in itertools.product(("pgd_un_50", "deepfool_50@raw"), ("validation", "test")):
+        grid, seeds = digits.ablation("cifar10", "cnn8", attack, split)
+        assert (grid[0].split, grid[0].n) == (split, digits.figures["ablation_n" if split == "validation" else "n"])
+        paths += [e.path for e in (grid[1], seeds[2])]
+    paths.append(dataclasses.replace(grid[0], spec=sce, attack="deepfool_50").path)
+    for path in paths:
+        record.write_json(path, {"schema": record.SCHEMA})
+    assert sorted(publish.publish("digits")) == sorted(str(p.relative_to(record.runs_dir())) for p in paths)
+
+
 def test_documents_show_what_was_copied(digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ISCE_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr(publish, "load", lambda _: digits)
