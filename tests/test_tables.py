@@ -520,7 +520,8 @@ def test_publish_copies_what_figures_3_and_4_show(
     digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publish, "load", lambda _: digits)
-    monkeypatch.setattr(record, "results_dir", lambda: tmp_path)
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(record, "results_dir", lambda: tmp_path / "results")
     paths = [digits.embedding(block, "isce").spec.folder / "separation.json" for block in ("mnist", "cifar10")]
     sce = digits.ablation_spec("cifar10", "cnn8", "sce")
     for attack, split in itertools.product(("pgd_un_50", "deepfool_50@raw"), ("validation", "test")):
