@@ -51,9 +51,10 @@ def publish(name: str) -> list[str]:
         wanted += [folder / "result.json", folder / "separation.json"]
         weighty.add(folder / "result.json")
     copied = []
+    torn = {run for run in sorted({run_of(path) for path in wanted}) if would_tear(run)}
     for path in dict.fromkeys(wanted):
         content = record.read_json(path)
-        if content is None:
+        if content is None or run_of(path) in torn:
             continue
         target = record.results_dir() / path.relative_to(record.runs_dir())
         record.write_json(target, content)
@@ -71,6 +72,28 @@ def write(name: str) -> None:
         part.write_text(document(profile, tables := with_records(profile)))
     for number, long in tables.items():
         save(number, profile, long, record.results_dir() / name, ["latex", "html"])
+
+
+def run_of(path: Path) -> str:
+    return path.relative_to(record.runs_dir()).parts[0]
+
+
+def would_tear(run: str) -> bool:
+    """Was a run trained anew, and are attacks committed on its former weights that were not made again? It stays as it is."""
+    trained = record.read_json(record.runs_dir() / run / "result.json")
+    committed = {
+        path.name: record.read_json(path) or {} for path in (record.results_dir() / run).glob("attacks/*.json")
+    }
+    if trained is None:
+        return False
+    former = {name for name, done in committed.items() if done.get("weights_sha256") != trained["weights_sha256"]}
+    alone = sorted(name for name in former if not (record.runs_dir() / run / "attacks" / name).is_file())
+    if alone:
+        record.log(
+            f"isce: {run} was trained anew, and {len(alone)} committed attacks are on its former weights: left as it is; "
+            f"run them on the new ones ({', '.join(alone)}), or delete results/{run}, and publish again"
+        )
+    return bool(alone)
 
 
 def share_weights(weights: Path, target: Path) -> None:
@@ -102,12 +125,14 @@ def share_weights(weights: Path, target: Path) -> None:
 def latest(evaluation: Evaluation, kept: Collection[Path]) -> Path:
     """Where runs/ holds the record of an evaluation, or that of the most of its images; what it supersedes in results/ goes,
     but for what other profiles ask for, `kept`."""
-    done = find(evaluation) or {}
+    done = find(evaluation)
+    if done is None:
+        return evaluation.path
     for fewer in of_fewer(evaluation, record.results_dir()):
         path = evaluation.path.with_name(f"{fewer['run_id']}.json")
         if fewer["n"] < done["n"] and path not in kept:
             (record.results_dir() / path.relative_to(record.runs_dir())).unlink()
-    return evaluation.path.with_name(f"{done.get('run_id', evaluation.path.stem)}.json")
+    return evaluation.path.with_name(f"{done['run_id']}.json")
 
 
 def with_records(profile: Profile) -> dict[int, pd.DataFrame]:

@@ -6,11 +6,14 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from isce import methods, paper, profiles, publish, record, tables, train
 from isce.evaluate import load_or_evaluate, pack
@@ -532,6 +535,44 @@ def test_publish_copies_what_figures_3_and_4_show(
     for path in paths:
         record.write_json(path, {"schema": record.SCHEMA})
     assert sorted(publish.publish("digits")) == sorted(str(p.relative_to(record.runs_dir())) for p in paths)
+
+
+def test_publish_does_not_part_a_network_from_its_attacks(
+    digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(publish, "load", lambda _: digits)
+    monkeypatch.setattr(record, "results_dir", lambda: tmp_path / "results")
+    first, second = (digits.evaluation("mnist", "lenet5", "isce", f"deepfool_{steps}") for steps in (10, 50))
+    for evaluation in (first, second):
+        load_or_evaluate(evaluation, "cpu", progress=False)
+    publish.publish("digits")
+    committed = {path: path.read_bytes() for path in (tmp_path / "results").rglob("*.json")}
+
+    shutil.rmtree(tmp_path / "runs")  # another machine trains it anew
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(record, "results_dir", lambda: tmp_path / "none")
+        elsewhere.setattr(train, "fit", other_fit(train.fit))
+        load_or_evaluate(first, "cpu", progress=False)
+    assert publish.publish("digits") == []
+    said = capsys.readouterr().err
+    assert "was trained anew, and 1 committed attacks are on its former weights" in said
+    assert second.path.name in said
+    assert {path: path.read_bytes() for path in (tmp_path / "results").rglob("*.json")} == committed
+    load_or_evaluate(second, "cpu", progress=False)
+    assert len(publish.publish("digits")) == 3
+
+
+def other_fit(fit: Callable[..., Any]) -> Callable[..., Any]:
+    """A training that ends a little elsewhere, as on another processor."""
+
+    def fitted(model: torch.nn.Module, *given: Any, **more: Any) -> Any:
+        history = fit(model, *given, **more)
+        with torch.no_grad():
+            next(model.parameters()).mul_(1.01)
+        return history
+
+    return fitted
 
 
 def test_documents_show_what_was_copied(digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
