@@ -87,11 +87,11 @@ def would_tear(run: str) -> bool:
     if trained is None:
         return False
     former = {name for name, done in committed.items() if done.get("weights_sha256") != trained["weights_sha256"]}
-    alone = sorted(name for name in former if not (record.runs_dir() / run / "attacks" / name).is_file())
+    alone = [name for name in former if not (record.runs_dir() / run / "attacks" / name).is_file()]
     if alone:
         record.log(
-            f"isce: {run} was trained anew, and {len(alone)} committed attacks are on its former weights: left as it is; "
-            f"run them on the new ones ({', '.join(alone)}), or delete results/{run}, and publish again"
+            f"isce: {run} was trained anew, and {len(alone)} attacks in results/{run} are on its former weights: left as it is; "
+            "attack it again, or delete that folder, and publish again"
         )
     return bool(alone)
 
