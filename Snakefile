@@ -67,8 +67,8 @@ figures = {
         "profile": profile.name, "blocks": "mnist,cifar10", "device": device, "at_once": at_once, "save": save,
     },
     "figure4_embedding": {
-        "profile": profile.name, "blocks": "mnist,cifar10", "method": profile.figures["methods"], "device": device,
-        "at_once": at_once, "save": save,
+        "profile": profile.name, "blocks": ",".join(profile.figures["embedding"]), "method": profile.figures["methods"],
+        "device": device, "at_once": at_once, "save": save,
     },
     "figure5_condition": {**mnist, "save": save},
     "theory": {**mnist, "n": profile.checks["n"], "eps": profile.eps["mnist"], "save": save},

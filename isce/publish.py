@@ -30,13 +30,16 @@ def publish(name: str) -> list[str]:
     them (`share_weights`), so that `load_or_train` need not train. A record there of fewer images than its successor's goes,
     unless another profile asks for it. Returns the records' paths under results/."""
     profile, wanted = load(name), []
+    gone: set[Path] = set()  # of results/
     others = [load(path.stem) for path in record.config_dir().glob("*.yaml") if path.stem != name]
     kept = {e.path for other in others for run in other.runs for e in other.evaluations(*run)}
     for run in profile.runs:
         spec = profile.spec(*run)
         wanted.append(spec.trained().folder / "result.json")
         further = [profile.at_smaller(*run[:3], attack, run[3]) for attack in parse(profile.strongest)]
-        wanted += [latest(evaluation, kept) for evaluation in [*profile.evaluations(*run), *further]]
+        for evaluation in [*profile.evaluations(*run), *further]:
+            wanted.append(latest(evaluation))
+            gone.update(superseded(evaluation, record.find(wanted[-1]), kept))
         wanted += [*sorted(spec.folder.glob("checks/*.json")), spec.folder / "theory.json", spec.folder / "curves.json"]
     wanted += [path for e in profile.arm_a() for path in (e.spec.folder / "result.json", e.path)]
     weighty = {path for path in wanted if path.name == "result.json"}
@@ -51,7 +54,7 @@ def publish(name: str) -> list[str]:
         wanted += [folder / "result.json", folder / "separation.json"]
         weighty.add(folder / "result.json")
     copied = []
-    torn = {run for run in sorted({run_of(path) for path in wanted}) if would_tear(run)}
+    torn = {run for run in sorted({run_of(path) for path in wanted}) if would_tear(run, gone)}
     for path in dict.fromkeys(wanted):
         content = record.read_json(path)
         if content is None or run_of(path) in torn:
@@ -61,6 +64,9 @@ def publish(name: str) -> list[str]:
         copied.append(str(target.relative_to(record.results_dir())))
         if path in weighty and content["spec"]["seed"] == profile.seeds[0]:
             share_weights(path.with_name("model.safetensors"), target)
+    for path in gone:
+        if path.relative_to(record.results_dir()).parts[0] not in torn:
+            path.unlink()
     return copied
 
 
@@ -78,15 +84,14 @@ def run_of(path: Path) -> str:
     return path.relative_to(record.runs_dir()).parts[0]
 
 
-def would_tear(run: str) -> bool:
-    """Was a run trained anew, and are attacks committed on its former weights that were not made again? It stays as it is."""
+def would_tear(run: str, gone: Collection[Path]) -> bool:
+    """Was a run trained anew, and are attacks committed on its former weights that were not made again? It stays as it is.
+    `gone`: what is superseded in results/."""
     trained = record.read_json(record.runs_dir() / run / "result.json")
-    committed = {
-        path.name: record.read_json(path) or {} for path in (record.results_dir() / run).glob("attacks/*.json")
-    }
     if trained is None:
         return False
-    former = {name for name, done in committed.items() if done.get("weights_sha256") != trained["weights_sha256"]}
+    stays = set((record.results_dir() / run).glob("attacks/*.json")) - set(gone)
+    former = [p.name for p in stays if (record.read_json(p) or {}).get("weights_sha256") != trained["weights_sha256"]]
     alone = [name for name in former if not (record.runs_dir() / run / "attacks" / name).is_file()]
     if alone:
         record.log(
@@ -122,17 +127,19 @@ def share_weights(weights: Path, target: Path) -> None:
         shutil.copyfile(weights, part)
 
 
-def latest(evaluation: Evaluation, kept: Collection[Path]) -> Path:
-    """Where runs/ holds the record of an evaluation, or that of the most of its images; what it supersedes in results/ goes,
-    but for what other profiles ask for, `kept`."""
+def latest(evaluation: Evaluation) -> Path:
+    """Where runs/ holds the record of an evaluation, or that of the most of its images."""
     done = find(evaluation)
+    return evaluation.path if done is None else evaluation.path.with_name(f"{done['run_id']}.json")
+
+
+def superseded(evaluation: Evaluation, done: dict[str, Any] | None, kept: Collection[Path]) -> list[Path]:
+    """What a record of more images, `done`, takes the place of in results/; but for what other profiles ask for, `kept`."""
     if done is None:
-        return evaluation.path
-    for fewer in of_fewer(evaluation, record.results_dir()):
-        path = evaluation.path.with_name(f"{fewer['run_id']}.json")
-        if fewer["n"] < done["n"] and path not in kept:
-            (record.results_dir() / path.relative_to(record.runs_dir())).unlink()
-    return evaluation.path.with_name(f"{done['run_id']}.json")
+        return []
+    fewer = [r for r in of_fewer(evaluation, record.results_dir()) if r["n"] < done["n"]]
+    paths = [evaluation.path.with_name(f"{r['run_id']}.json") for r in fewer]
+    return [record.results_dir() / path.relative_to(record.runs_dir()) for path in paths if path not in kept]
 
 
 def with_records(profile: Profile) -> dict[int, pd.DataFrame]:
