@@ -46,8 +46,7 @@ def stages(profile: profiles.Profile) -> Iterator[tuple[str, list[Evaluation]]]:
             [e for a in paper.ABLATION_ATTACKS for e in chain(*profile.ablation(block, net, a))],
         )
     for block, net in profile.figures["embedding"].items():
-        names = methods.parse(profile.figures["methods"])
-        yield f"Figure 4, {block}/{net}", [profile.embedding(block, method) for method in names]
+        yield f"Figure 4, {block}/{net}", profile.embeddings(block)
     yield "arm A", profile.arm_a()
     for name, group in found.items():
         yield f"{name}: further attacks", group.get("further attacks", [])

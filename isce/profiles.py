@@ -103,6 +103,10 @@ class Profile:
         n = min(self.figures["n"], DATASETS[spec.dataset].sizes[2])
         return Evaluation(spec, attack, self.levels(block, attack), n)
 
+    def embeddings(self, block: str) -> list[Evaluation]:
+        """`embedding` of each method that Figure 4 draws on this block."""
+        return [self.embedding(block, method) for method in methods.parse(self.figures["methods"])]
+
     def _with_epochs_of(self, figure: str, spec: Spec) -> Spec:
         epochs = self.figures.get(f"{figure}_epochs", {}).get(spec.dataset, spec.epochs)
         return dataclasses.replace(spec, epochs=epochs)

@@ -16,7 +16,6 @@ from isce.checks import failures, from_record
 from isce.data import DATASETS
 from isce.evaluate import Evaluation, find, of_fewer, parse
 from isce.methods import get
-from isce.methods import parse as parse_methods
 from isce.models import BACKBONES
 from isce.paper import ABLATION, ABLATION_ATTACKS, COMPARISON
 from isce.profiles import Profile, load
@@ -49,8 +48,8 @@ def publish(name: str) -> list[str]:
             grid, same = profile.ablation(block, backbone, attack, split)
             for e in [*grid, *same, dataclasses.replace(grid[0], spec=plain)]:
                 wanted += [e.spec.folder / "result.json", e.path]
-    for block, method in itertools.product(profile.figures["embedding"], parse_methods(profile.figures["methods"])):
-        folder = profile.embedding(block, method).spec.folder
+    for e in itertools.chain(*map(profile.embeddings, profile.figures["embedding"])):
+        folder = e.spec.folder
         wanted += [folder / "result.json", folder / "separation.json"]
         weighty.add(folder / "result.json")
     copied = []
