@@ -1,0 +1,81 @@
+"""The numbers in the findings' sentences are those of the records in results/."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from isce import profiles, tables
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# (file, "profile block backbone attack level", sentence). A level is `smaller` or `larger`, of the profile's two radii or steps. A field
+# of a sentence is a method's accuracy in %: `{isce}`; `{isce:.0f}` rounded otherwise; `{isce:±}` with the standard deviation over
+# seeds; `{isce:[]}` its interval alone; `{isce, deepfool_50@raw}` or `{isce, pgd_un_50, smaller}` of another attack or level.
+CIFAR_RES, CIFAR_CNN = "full cifar10 resnet32", "full cifar10 cnn8"
+MNIST_RES, MNIST_LENET = "full mnist resnet32", "cpu mnist lenet5"
+FINDINGS = [
+    ("README.md", f"{MNIST_RES} autoattack smaller", "SCE keeps {sce} % of the images, I-SCE {isce} %, normalisation alone {norm_only} %"),
+    ("README.md", f"{CIFAR_CNN} autoattack smaller", "the 8-layer CNN {sce} and {isce} %, normalisation alone {norm_only} %"),
+    ("README.md", f"{MNIST_LENET} deepfool_50 larger", "here, at our radii, it keeps {at:.0f} % and more"),
+    ("results/README.md", f"{MNIST_LENET} clean larger", "Clean accuracy of SCE, seed 0: LeNet-5 {sce} %"),
+    ("results/README.md", f"{MNIST_RES} clean larger", "and ResNet-32 {sce} % of MNIST"),
+    ("results/README.md", f"{CIFAR_CNN} clean larger", "the 8-layer CNN {sce} % after 60 epochs"),
+    ("results/README.md", f"{CIFAR_RES} clean larger", "ResNet-32 {sce} %, half a point under the 91 %"),
+    ("results/README.md", f"{MNIST_LENET} deepfool_50 larger", "LeNet-5, MNIST, ε = 2: I-SCE {isce}, SCE {sce:.0f}; on the raw logits I-SCE {isce, deepfool_50@raw:.0f}"),
+    ("results/README.md", f"{CIFAR_RES} deepfool_50 larger", "ε = 0.5: {isce} against {sce}; on the raw logits {isce, deepfool_50@raw}"),
+    ("results/README.md", f"{MNIST_RES} deepfool_50 larger", "ε = 2: {isce} against {sce}; on the raw logits {isce, deepfool_50@raw}. At ε = 1 more of it stays: {isce, deepfool_50, smaller} against {sce, deepfool_50, smaller}, and {isce, deepfool_50@raw, smaller}"),
+    ("results/README.md", "cpu mnist resnet32 deepfool_50 smaller", "(three seeds) {isce:±} against {sce:±}, and {isce, deepfool_50@raw:±}"),
+    ("results/README.md", f"{CIFAR_CNN} deepfool_50 larger", "ε = 0.5: {isce} against {sce}; on the raw logits {isce, deepfool_50@raw}. After 5 epochs"),
+    ("results/README.md", "cpu cifar10 cnn8 deepfool_50 larger", "After 5 epochs (three seeds) {isce:±} against {sce:±}, and {isce, deepfool_50@raw:±}"),
+    ("results/README.md", f"{CIFAR_CNN} deepfool_50 larger", "Random has {random}, MMC {mmc}, ArcFace {arcface} ({arcface, deepfool_50@raw} on its raw logits), label smoothing {label_smoothing}, L-GM {lgm} and center loss {center}"),
+    ("results/README.md", f"{MNIST_LENET} deepfool_50 larger", "loses it in the same way: LeNet-5 {norm_only} and {norm_only, deepfool_50@raw:.0f} % (MNIST, ε = 2; outputs and raw logits; I-SCE: {isce} and {isce, deepfool_50@raw:.0f})"),
+    ("results/README.md", f"{CIFAR_CNN} deepfool_50 larger", "the 8-layer CNN {norm_only} and {norm_only, deepfool_50@raw} % after 60 epochs"),
+    ("results/README.md", "cpu cifar10 cnn8 deepfool_50 larger", "{norm_only:.0f} and {norm_only, deepfool_50@raw} % after 5"),
+    ("results/README.md", f"{MNIST_RES} deepfool_50 larger", "ResNet-32 {norm_only} and {norm_only, deepfool_50@raw} % (MNIST)"),
+    ("results/README.md", f"{CIFAR_RES} deepfool_50 larger", "{norm_only} and {norm_only, deepfool_50@raw} % (CIFAR-10)"),
+    ("results/README.md", f"{MNIST_RES} pgd_un_50 smaller", "PGD-50: MNIST, ε = 1, {norm_only} against {isce} %"),
+    ("results/README.md", f"{CIFAR_RES} pgd_un_50 smaller", "CIFAR-10, ε = 0.25, {norm_only} against {isce} %"),
+    ("results/README.md", f"{MNIST_LENET} deepfool_50 larger", "a *subtracted* margin does the same ({subtracted_margin}, {subtracted_margin, deepfool_50@raw:.0f} %), and so does ArcFace, which normalises too ({arcface:.0f}, {arcface, deepfool_50@raw} %)"),
+    ("results/README.md", f"{MNIST_RES} pgd_un_50 smaller", "untargeted PGD-50 leaves I-SCE {isce} % of MNIST"),
+    ("results/README.md", f"{CIFAR_RES} pgd_un_50 smaller", "and {isce} % of CIFAR-10"),
+    ("results/README.md", "cpu mnist resnet32 pgd_un_50 smaller", "I-SCE {isce:±}, SCE {sce:±} %"),
+    ("results/README.md", f"{MNIST_LENET} pgd_tar_50 larger", "targeted PGD-50 leaves I-SCE {isce:±} % and SCE {sce:±} %, the untargeted one {isce, pgd_un_50:±} and {sce, pgd_un_50:±} %"),
+    ("results/README.md", f"{CIFAR_CNN} pgd_un_50 smaller", "I-SCE {isce} and {isce, pgd_un_50, larger} %, SCE {sce} and {sce, pgd_un_50, larger} %, MMC {mmc} and {mmc, pgd_un_50, larger} %, label smoothing {label_smoothing} and {label_smoothing, pgd_un_50, larger} %, center loss {center} and {center, pgd_un_50, larger} %, L-GM {lgm} and {lgm, pgd_un_50, larger} %, ArcFace {arcface} and {arcface, pgd_un_50, larger} %"),
+    ("results/README.md", "cpu cifar10 cnn8 pgd_un_50 larger", "after 5 epochs at ε = 0.5 I-SCE {isce:±} and SCE {sce:±} %"),
+    ("results/README.md", f"{MNIST_RES} simba smaller", "I-SCE {isce} and {isce, simba, larger} %, SCE {sce} and {sce, simba, larger} %, normalisation alone {norm_only} and {norm_only, simba, larger} %, MMC {mmc} and {mmc, simba, larger} %; on CIFAR-10"),
+    ("results/README.md", f"{CIFAR_RES} simba smaller", "on CIFAR-10 (0.1 and 0.2): {isce} and {isce, simba, larger}, {sce} and {sce, simba, larger}, {norm_only} and {norm_only, simba, larger}, {mmc} and {mmc, simba, larger} %"),
+    ("results/README.md", f"{MNIST_LENET} autoattack larger", "adversarial training {at:±} %, I-SCE and SCE {isce}. MMC and label smoothing, at {mmc, pgd_un_50:.0f} and {label_smoothing, pgd_un_50:.0f} % under the paper's PGD-50, keep {mmc} and {label_smoothing} %"),
+    ("results/README.md", "cpu cifar10 cnn8 autoattack larger", "at {at, clean} % clean, {at} %; I-SCE and SCE {isce} %"),
+    ("results/README.md", "cpu mnist resnet32 autoattack larger", "2 epochs on MNIST alone, keeps {at} %"),
+    ("results/README.md", f"{MNIST_RES} autoattack smaller", "{isce} % {isce:[]} of I-SCE, {sce} % {sce:[]} of SCE, {norm_only} % {norm_only:[]} of normalisation alone"),
+    ("results/README.md", f"{CIFAR_CNN} autoattack smaller", "{sce} % {sce:[]} of SCE, {isce} % {isce:[]} of I-SCE and {norm_only} % {norm_only:[]} of normalisation alone"),
+    ("results/README.md", f"{MNIST_LENET} autoattack larger", "AutoAttack leaves {random} %; PGD that takes all its 50 steps {random, pgd_un_50:±} %, through the mean of 20 draws (EOT, n = 1,000) {random, pgd_un_50@eot20:±} %"),
+    ("results/README.md", f"{CIFAR_CNN} autoattack larger", "AutoAttack leaves {random} % and those 50 steps {random, pgd_un_50} %"),
+    ("results/README.md", f"{MNIST_RES} autoattack larger", "AutoAttack leaves {random} %, those 50 steps {random, pgd_un_50} %"),
+]  # fmt: skip
+
+
+def fill(cell: str, sentence: str) -> str:
+    """The sentence with the records' numbers in the place of its fields."""
+    profile, block, backbone, attack, level = cell.split()
+
+    def number(field: re.Match[str]) -> str:
+        names, _, form = field[1].partition(":")
+        method, *other = (part.strip() for part in names.split(","))
+        what, at = other + [attack, level][len(other) :]
+        loaded = profiles.load(profile)
+        asked = loaded.over_seeds(block, backbone, method, what)
+        if at == "smaller" and len(asked[0].levels) == 1:
+            asked = tables.at_smaller(loaded, block, backbone, method, what)
+        found = tables.measure(asked, {"smaller": 0, "larger": -1}[at])
+        assert found is not None, f"no record of {profile} {block} {backbone} {method} {what} {at}"
+        forms = {"±": "{accuracy:.1f} ± {std:.1f}", "[]": "[{low:.1f}, {high:.1f}]"}
+        return forms.get(form, f"{{accuracy:{form or '.1f'}}}").format(**found)
+
+    return re.sub(r"\{([^}]+)\}", number, sentence)
+
+
+@pytest.mark.parametrize(("where", "cell", "sentence"), FINDINGS)
+def test_numbers_are_the_records(where: str, cell: str, sentence: str) -> None:
+    assert fill(cell, sentence) in " ".join((ROOT / where).read_text().split())
