@@ -159,8 +159,8 @@ def outcomes(
 ) -> dict[int, np.ndarray]:
     """Which images stayed right, (n,) booleans for each seed that has a record."""
     if arm == "B":
-        return _right(profile.over_seeds(block, backbone, method, attack), at)
-    return _right([profile.evaluation(block, backbone, method, attack, seed, arm) for seed in profile.seeds], at)
+        return outcomes_of(profile.over_seeds(block, backbone, method, attack), at)
+    return outcomes_of([profile.evaluation(block, backbone, method, attack, seed, arm) for seed in profile.seeds], at)
 
 
 def at_smaller(profile: Profile, block: str, backbone: str, method: str, attack: str) -> list[Evaluation]:
@@ -168,7 +168,8 @@ def at_smaller(profile: Profile, block: str, backbone: str, method: str, attack:
     return [profile.at_smaller(block, backbone, method, attack, seed) for seed in profile.seeds_of(block, backbone)]
 
 
-def _right(evaluations: Sequence[Evaluation], at: int) -> dict[int, np.ndarray]:
+def outcomes_of(evaluations: Sequence[Evaluation], at: int) -> dict[int, np.ndarray]:
+    """`outcomes` of attacks as they are given."""
     found = {evaluation.spec.seed: find(evaluation) for evaluation in evaluations}
     return {seed: unpack(r["results"][at]["correct"], r["n"]) for seed, r in found.items() if r is not None}
 
@@ -192,7 +193,7 @@ def worst_outcomes(
     seeds = sorted(set.intersection(*map(set, per_attack))) if per_attack else []
     if not complete and level == min(profile.eps[block]):
         further = [at_smaller(profile, block, backbone, method, attack) for attack in parse(profile.strongest)]
-        more = [_right(evaluations, 0) for evaluations in further]
+        more = [outcomes_of(evaluations, 0) for evaluations in further]
         per_attack = nested(per_attack + [found for found in more if seeds and set(found) >= set(seeds)])
     stacked = {seed: np.stack([found[seed] for found in per_attack]) for seed in seeds}
     right = {seed: worst(rows, get(method).random_input) for seed, rows in stacked.items()}

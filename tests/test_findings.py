@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 
 from isce import profiles, tables
+from isce.evaluate import Evaluation, find
 
 ROOT = Path(__file__).resolve().parents[1]
 
 # (file, "profile block backbone attack level", sentence). A level is `smaller` or `larger`, of the profile's two radii or steps. A field
 # of a sentence is a method's accuracy in %: `{isce}`; `{isce:.0f}` rounded otherwise; `{isce:±}` with the standard deviation over
-# seeds; `{isce:[]}` its interval alone; `{isce, deepfool_50@raw}` or `{isce, pgd_un_50, smaller}` of another attack or level.
+# seeds; `{isce:[]}` its interval alone; `{isce:each}` that of each seed; `{isce>sce}` how many images stay right on I-SCE alone, with
+# each seed; `{isce, deepfool_50@raw}` or `{isce, pgd_un_50, smaller}` of another attack or level.
 CIFAR_RES, CIFAR_CNN = "full cifar10 resnet32", "full cifar10 cnn8"
 MNIST_RES, MNIST_LENET = "full mnist resnet32", "cpu mnist lenet5"
 FINDINGS = [
@@ -49,7 +51,7 @@ FINDINGS = [
     ("results/README.md", "cpu cifar10 cnn8 autoattack larger", "at {at, clean} % clean, {at} %; I-SCE and SCE {isce} %"),
     ("results/README.md", "cpu mnist resnet32 autoattack larger", "2 epochs on MNIST alone, keeps {at} %"),
     ("results/README.md", f"{MNIST_RES} autoattack smaller", "{isce} % {isce:[]} of I-SCE, {sce} % {sce:[]} of SCE, {norm_only} % {norm_only:[]} of normalisation alone"),
-    ("results/README.md", f"{CIFAR_CNN} autoattack smaller", "{sce} % {sce:[]} of SCE, {isce} % {isce:[]} of I-SCE and {norm_only} % {norm_only:[]} of normalisation alone"),
+    ("results/README.md", f"{CIFAR_CNN} autoattack smaller", "{sce} % {sce:[]} of SCE, {isce} % {isce:[]} of I-SCE and {norm_only} % {norm_only:[]} of normalisation alone. {isce>sce} images survive on I-SCE alone and {sce>isce} on SCE alone (sign test, p = 0.44), {norm_only>isce} on normalisation alone and {isce>norm_only} on I-SCE alone"),
     ("results/README.md", f"{MNIST_LENET} autoattack larger", "AutoAttack leaves {random} %; PGD that takes all its 50 steps {random, pgd_un_50:±} %, through the mean of 20 draws (EOT, n = 1,000) {random, pgd_un_50@eot20:±} %"),
     ("results/README.md", f"{CIFAR_CNN} autoattack larger", "AutoAttack leaves {random} % and those 50 steps {random, pgd_un_50} %"),
     ("results/README.md", f"{MNIST_RES} autoattack larger", "AutoAttack leaves {random} %, those 50 steps {random, pgd_un_50} %"),
@@ -58,20 +60,28 @@ FINDINGS = [
 
 def fill(cell: str, sentence: str) -> str:
     """The sentence with the records' numbers in the place of its fields."""
-    profile, block, backbone, attack, level = cell.split()
+    name, block, backbone, *usual = cell.split()
+    profile = profiles.load(name)
+
+    def runs(method: str, attack: str, level: str) -> tuple[list[Evaluation], int]:
+        asked = profile.over_seeds(block, backbone, method, attack)
+        if level == "smaller" and len(asked[0].levels) == 1:
+            asked = tables.at_smaller(profile, block, backbone, method, attack)
+        assert any(map(find, asked)), f"no record of {cell}: {method} {attack} {level}"
+        return asked, {"smaller": 0, "larger": -1}[level]
 
     def number(field: re.Match[str]) -> str:
         names, _, form = field[1].partition(":")
         method, *other = (part.strip() for part in names.split(","))
-        what, at = other + [attack, level][len(other) :]
-        loaded = profiles.load(profile)
-        asked = loaded.over_seeds(block, backbone, method, what)
-        if at == "smaller" and len(asked[0].levels) == 1:
-            asked = tables.at_smaller(loaded, block, backbone, method, what)
-        found = tables.measure(asked, {"smaller": 0, "larger": -1}[at])
-        assert found is not None, f"no record of {profile} {block} {backbone} {method} {what} {at}"
+        attack, level = other + usual[len(other) :]
+        if ">" in method:
+            ours, theirs = (tables.outcomes_of(*runs(one, attack, level)) for one in method.split(">"))
+            return " and ".join(str((ours[seed] & ~theirs[seed]).sum()) for seed in sorted(set(ours) & set(theirs)))
+        asked, at = runs(method, attack, level)
+        if form == "each":
+            return " and ".join(f"{100 * right.mean():.1f}" for right in tables.outcomes_of(asked, at).values())
         forms = {"±": "{accuracy:.1f} ± {std:.1f}", "[]": "[{low:.1f}, {high:.1f}]"}
-        return forms.get(form, f"{{accuracy:{form or '.1f'}}}").format(**found)
+        return forms.get(form, f"{{accuracy:{form or '.1f'}}}").format(**(tables.measure(asked, at) or {}))
 
     return re.sub(r"\{([^}]+)\}", number, sentence)
 
