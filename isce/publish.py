@@ -37,8 +37,9 @@ def publish(name: str) -> list[str]:
         wanted.append(spec.trained().folder / "result.json")
         further = [profile.at_smaller(*run[:3], attack, run[3]) for attack in parse(profile.strongest)]
         for evaluation in [*profile.evaluations(*run), *further]:
-            wanted.append(latest(evaluation))
-            gone.update(superseded(evaluation, record.find(wanted[-1]), kept))
+            done = find(evaluation)  # of the most images
+            wanted.append(evaluation.path if done is None else path_of(evaluation, done))
+            gone.update(superseded(evaluation, done, kept))
         wanted += [*sorted(spec.folder.glob("checks/*.json")), spec.folder / "theory.json", spec.folder / "curves.json"]
     wanted += [path for e in profile.arm_a() for path in (e.spec.folder / "result.json", e.path)]
     weighty = {path for path in wanted if path.name == "result.json"}
@@ -126,10 +127,9 @@ def share_weights(weights: Path, target: Path) -> None:
         shutil.copyfile(weights, part)
 
 
-def latest(evaluation: Evaluation) -> Path:
-    """Where runs/ holds the record of an evaluation, or that of the most of its images."""
-    done = find(evaluation)
-    return evaluation.path if done is None else evaluation.path.with_name(f"{done['run_id']}.json")
+def path_of(evaluation: Evaluation, done: dict[str, Any]) -> Path:
+    """Where runs/ holds `done`, a record of the evaluation on all or fewer of its images."""
+    return evaluation.path.with_name(f"{done['run_id']}.json")
 
 
 def superseded(evaluation: Evaluation, done: dict[str, Any] | None, kept: Collection[Path]) -> list[Path]:
@@ -137,7 +137,7 @@ def superseded(evaluation: Evaluation, done: dict[str, Any] | None, kept: Collec
     if done is None:
         return []
     fewer = [r for r in of_fewer(evaluation, record.results_dir()) if r["n"] < done["n"]]
-    paths = [evaluation.path.with_name(f"{r['run_id']}.json") for r in fewer]
+    paths = [path_of(evaluation, r) for r in fewer]
     return [record.results_dir() / path.relative_to(record.runs_dir()) for path in paths if path not in kept]
 
 
