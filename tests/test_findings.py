@@ -3,19 +3,23 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from isce import profiles, tables
-from isce.evaluate import Evaluation, find
+from isce.evaluate import Evaluation, find, unpack
+from isce.record import mcnemar
+from isce.verdicts import ablation_test
 
 ROOT = Path(__file__).resolve().parents[1]
 
 # (file, "profile block backbone attack level", sentence). A level is `smaller` or `larger`, of the profile's two radii or steps. A field
 # of a sentence is a method's accuracy in %: `{isce}`; `{isce:.0f}` rounded otherwise; `{isce:±}` with the standard deviation over
 # seeds; `{isce:[]}` its interval alone; `{isce:each}` that of each seed; `{isce>sce}` how many images stay right on I-SCE alone, with
-# each seed; `{isce, deepfool_50@raw}` or `{isce, pgd_un_50, smaller}` of another attack or level.
+# each seed, and `{isce>sce:p}` the sign test's p; `{isce, deepfool_50@raw}` or `{isce, pgd_un_50, smaller}` of another attack or level.
 CIFAR_RES, CIFAR_CNN = "full cifar10 resnet32", "full cifar10 cnn8"
 MNIST_RES, MNIST_LENET = "full mnist resnet32", "cpu mnist lenet5"
+MNIST_FIGURE_3 = "full mnist lenet5"
 FINDINGS = [
     ("README.md", f"{MNIST_RES} autoattack smaller", "With two seeds SCE keeps {sce:each} % of the images, I-SCE {isce:each} %, normalisation alone {norm_only:each} %"),
     ("README.md", f"{CIFAR_CNN} autoattack smaller", "the 8-layer CNN {sce} and {isce} %, normalisation alone {norm_only} %"),
@@ -50,12 +54,21 @@ FINDINGS = [
     ("results/README.md", f"{MNIST_LENET} autoattack larger", "adversarial training {at:±} %, I-SCE and SCE {isce}. MMC and label smoothing, at {mmc, pgd_un_50:.0f} and {label_smoothing, pgd_un_50:.0f} % under the paper's PGD-50, keep {mmc} and {label_smoothing} %"),
     ("results/README.md", "cpu cifar10 cnn8 autoattack larger", "at {at, clean} % clean, {at} %; I-SCE and SCE {isce} %"),
     ("results/README.md", "cpu mnist resnet32 autoattack larger", "2 epochs on MNIST alone, keeps {at} %"),
-    ("results/README.md", f"{MNIST_RES} autoattack smaller", "{isce:each} % of I-SCE, {sce:each} % of SCE, {norm_only:each} % of normalisation alone. {isce>sce} images survive on I-SCE alone and {sce>isce} on SCE alone (sign test, p < 1e-22 with either seed); {norm_only>sce} on normalisation alone and {sce>norm_only} on SCE alone"),
-    ("results/README.md", f"{MNIST_RES} autoattack smaller", "{norm_only>isce} images survive on normalisation alone and {isce>norm_only} on I-SCE alone"),
-    ("results/README.md", f"{CIFAR_CNN} autoattack smaller", "{sce} % {sce:[]} of SCE, {isce} % {isce:[]} of I-SCE and {norm_only} % {norm_only:[]} of normalisation alone. {isce>sce} images survive on I-SCE alone and {sce>isce} on SCE alone (sign test, p = 0.44), {norm_only>isce} on normalisation alone and {isce>norm_only} on I-SCE alone"),
+    ("results/README.md", f"{MNIST_RES} autoattack smaller", "{isce:each} % of I-SCE, {sce:each} % of SCE, {norm_only:each} % of normalisation alone. {isce>sce} images survive on I-SCE alone and {sce>isce} on SCE alone (sign test, p = {isce>sce:p}); {norm_only>sce} on normalisation alone and {sce>norm_only} on SCE alone (p = {norm_only>sce:p})"),
+    ("results/README.md", f"{MNIST_RES} autoattack smaller", "{norm_only>isce} images survive on normalisation alone and {isce>norm_only} on I-SCE alone (p = {norm_only>isce:p}: with seed 0 for normalisation, with seed 1 for I-SCE)"),
+    ("results/README.md", f"{CIFAR_CNN} autoattack smaller", "{sce} % {sce:[]} of SCE, {isce} % {isce:[]} of I-SCE and {norm_only} % {norm_only:[]} of normalisation alone. {isce>sce} images survive on I-SCE alone and {sce>isce} on SCE alone (sign test, p = {isce>sce:p}), {norm_only>isce} on normalisation alone and {isce>norm_only} on I-SCE alone (p = {norm_only>isce:p})"),
     ("results/README.md", f"{MNIST_LENET} autoattack larger", "AutoAttack leaves {random} %; PGD that takes all its 50 steps {random, pgd_un_50:±} %, through the mean of 20 draws (EOT, n = 1,000) {random, pgd_un_50@eot20:±} %"),
     ("results/README.md", f"{CIFAR_CNN} autoattack larger", "AutoAttack leaves {random} % and those 50 steps {random, pgd_un_50} %"),
     ("results/README.md", f"{MNIST_RES} autoattack larger", "AutoAttack leaves {random} %, those 50 steps {random, pgd_un_50} %"),
+]  # fmt: skip
+
+# (file, "profile block backbone", sentence) of Figure 3. A field is an attack and what is asked of it, in %: `{pgd_un_50 grid}` the
+# lowest and the highest of the grid; `{pgd_un_50 seeds}` those of the seeds of one setting; `{pgd_un_50 p}` the F test's p; `{pgd_un_50
+# best}` the setting that is best on the validation images; `{pgd_un_50 test}` its accuracy on test images and that of s = 1, m = 0.1.
+FIGURE_3 = [
+    ("results/README.md", MNIST_FIGURE_3, "PGD-50 leaves {pgd_un_50 grid} % over 25 settings, all of seed 0, and {pgd_un_50 seeds} % over ten seeds of s = 1, m = 0.1; DeepFool-50 {deepfool_50 grid} and {deepfool_50 seeds} %"),
+    ("results/README.md", MNIST_FIGURE_3, "No F test finds the grid wider than the seeds (p = {pgd_un_50 p} and {deepfool_50 p})"),
+    ("results/README.md", MNIST_FIGURE_3, "({pgd_un_50 best}) is better than that of s = 1, m = 0.1 on 10,000 test images, too ({pgd_un_50 test} %)"),
 ]  # fmt: skip
 
 
@@ -77,7 +90,10 @@ def fill(cell: str, sentence: str) -> str:
         attack, level = other + usual[len(other) :]
         if ">" in method:
             ours, theirs = (tables.outcomes_of(*runs(one, attack, level)) for one in method.split(">"))
-            return " and ".join(str((ours[seed] & ~theirs[seed]).sum()) for seed in sorted(set(ours) & set(theirs)))
+            pairs = [(ours[seed], theirs[seed]) for seed in sorted(set(ours) & set(theirs))]
+            if form == "p":
+                return " and ".join(f"{mcnemar(a, b):.2g}" for a, b in pairs)
+            return " and ".join(str((a & ~b).sum()) for a, b in pairs)
         asked, at = runs(method, attack, level)
         if form == "each":
             return " and ".join(f"{100 * right.mean():.1f}" for right in tables.outcomes_of(asked, at).values())
@@ -90,3 +106,37 @@ def fill(cell: str, sentence: str) -> str:
 @pytest.mark.parametrize(("where", "cell", "sentence"), FINDINGS)
 def test_numbers_are_the_records(where: str, cell: str, sentence: str) -> None:
     assert fill(cell, sentence) in " ".join((ROOT / where).read_text().split())
+
+
+def fill_figure_3(cell: str, sentence: str) -> str:
+    """The sentence with Figure 3's numbers in the place of its fields."""
+    name, block, backbone = cell.split()
+    profile = profiles.load(name)
+
+    def outcomes(attack: str, split: str, which: int) -> dict[tuple[float, float, int], np.ndarray]:
+        """By (s, m, seed), the images of the grid (which = 0) or of the seeds (1) that are right; those that were run."""
+        asked = profile.ablation(block, backbone, attack, split)[which]
+        found = {(e.spec.options["s"], e.spec.options["m"], e.spec.seed): find(e) for e in asked}
+        return {key: unpack(r["results"][0]["correct"], r["n"]) for key, r in found.items() if r is not None}
+
+    def number(field: re.Match[str]) -> str:
+        attack, what = field[1].split()
+        grid, seeds = (outcomes(attack, "validation", which) for which in (0, 1))
+        assert (len(grid), len(seeds)) == (25, 10), f"incomplete: {cell} {attack}"
+        best = max(grid, key=lambda key: grid[key].mean())
+        if what == "p":
+            return f"{ablation_test(np.stack([*grid.values()]), np.stack([*seeds.values()]))[1]:.2g}"
+        if what == "best":
+            return f"s = {best[0]:g}, m = {best[1]:g}"
+        if what == "test":
+            on_test = outcomes(attack, "test", 0)
+            return f"{100 * on_test[best].mean():.1f} against {100 * on_test[1.0, 0.1, 0].mean():.1f}"
+        values = [100 * right.mean() for right in {"grid": grid, "seeds": seeds}[what].values()]
+        return f"{min(values):.1f} to {max(values):.1f}"
+
+    return re.sub(r"\{([^}]+)\}", number, sentence)
+
+
+@pytest.mark.parametrize(("where", "cell", "sentence"), FIGURE_3)
+def test_numbers_of_figure_3_are_the_records(where: str, cell: str, sentence: str) -> None:
+    assert fill_figure_3(cell, sentence) in " ".join((ROOT / where).read_text().split())
