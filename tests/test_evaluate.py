@@ -277,6 +277,28 @@ def test_committed_records_of_other_weights_are_not_shown(
     assert evaluate.find(wanted) == done
 
 
+def test_a_committed_record_will_do_where_no_rows_are_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    never_trained = dataclasses.replace(SPEC, seed=77)
+    wanted = Evaluation(never_trained, "fgsm", (0.9,), 12)
+    monkeypatch.setattr(record, "results_dir", lambda: tmp_path)
+    monkeypatch.setattr(evaluate, "load_or_train", lambda *a: pytest.fail("nothing is to be trained"))
+    committed = {
+        "schema": record.SCHEMA,
+        "n": 12,
+        "evaluation": wanted.payload(),
+        "weights_sha256": "of a committed training",
+    }
+    path = tmp_path / wanted.path.relative_to(record.runs_dir())
+    record.write_json(path, committed)
+    committed = json.loads(path.read_text())
+    assert evaluate.find_or_evaluate(wanted, "cpu") == evaluate.find_whole(wanted) == committed
+    more = dataclasses.replace(wanted, n=20)
+    assert evaluate.find(more) == committed
+    assert evaluate.find_whole(more) is None  # `find` has fewer images
+    with pytest.raises(pytest.fail.Exception, match="nothing is to be trained"):
+        evaluate.find_or_evaluate(more, "cpu")
+
+
 def test_a_damaged_record_is_made_again(digits_isce: Classifier) -> None:
     wanted = Evaluation(SPEC, "fgsm", (0.5,), N)
     first = load_or_evaluate(wanted, "cpu", progress=False)
