@@ -321,36 +321,34 @@ def _surface(panel: Panel, values: str) -> tuple[Array, Array, Array]:
 def ablation_surface(panels: Sequence[Panel]) -> Figure:
     """Figure 3: accuracy over (s, m), up to four panels of `title`, `s` (S,), `m` (M,), `accuracy` (S, M) in %.
 
-    All panels share one colour scale; their heights are their own. The best (s, m) is marked.
+    Heights and colours are a panel's own, from its lowest to its highest accuracy, which its title says: what varies by a point
+    within a panel may vary by fifty between data sets. The best (s, m) is marked.
     """
     data = [_surface(panel, "accuracy") for panel in _panels(panels, 4)]
-    low, high = min(float(a.min()) for _, _, a in data), max(float(a.max()) for _, _, a in data)
     columns = min(2, len(data))
     rows = -(-len(data) // columns)
-    figure = Figure(figsize=(5.0 * columns + 0.6, 4.1 * rows), layout="constrained")
+    figure = Figure(figsize=(5.0 * columns, 4.1 * rows), layout="constrained")
     for k, (panel, (s, m, accuracy)) in enumerate(zip(panels, data, strict=True)):
         i, j = np.unravel_index(accuracy.argmax(), accuracy.shape)
-        best = f"best {accuracy[i, j]:.1f} % at s = {s[i]:.3g}, m = {m[j]:.3g}"
+        best = f"{accuracy.min():.1f} to {accuracy.max():.1f} %, best at s = {s[i]:.3g}, m = {m[j]:.3g}"
         ax = _axes3d(figure, rows, columns, k + 1, f"{panel['title']}\n{best}")
         mesh, look = (
             np.meshgrid(s, m, indexing="ij"),
             {"edgecolor": "white", "linewidth": 0.4, "rcount": 40, "ccount": 40},
         )
-        shade = ax.plot_surface(*mesh, accuracy, cmap="viridis", vmin=low, vmax=high, **look)
+        ax.plot_surface(*mesh, accuracy, cmap="viridis", **look)
         ax.plot([s[i]], [m[j]], [accuracy[i, j]], marker="o", markersize=6, color=RED, zorder=10)
         ax.set(xlabel="s", ylabel="m", zlabel="accuracy (%)")
         if len(s) <= 6 and len(m) <= 6:  # few enough to name the very settings that were trained
             ax.set(xticks=s, yticks=m)
-    figure.colorbar(shade, ax=figure.axes, shrink=0.5, pad=0.08, label="accuracy (%)")
     return figure
 
 
 def ablation_surface_plotly(panels: Sequence[Panel]) -> go.Figure:
     """Figure 3 to turn: the same panels as `ablation_surface`, in one scene, chosen from a menu."""
     data = [_surface(panel, "accuracy") for panel in _panels(panels, 4)]
-    low, high = min(float(a.min()) for _, _, a in data), max(float(a.max()) for _, _, a in data)
     hover = "s = %{y:.3g}, m = %{x:.3g}<br>accuracy %{z:.1f} %<extra></extra>"
-    look: Any = {"colorscale": "Viridis", "cmin": low, "cmax": high, "hovertemplate": hover, "colorbar": BELOW}
+    look: Any = {"colorscale": "Viridis", "hovertemplate": hover, "colorbar": BELOW}
     figure = go.Figure([go.Surface(x=m, y=s, z=a, visible=k == 0, **look) for k, (s, m, a) in enumerate(data)])
     figure.update_scenes(xaxis_title="m", yaxis_title="s", zaxis_title="accuracy (%)", camera=CAMERA)
     menu = _menu(

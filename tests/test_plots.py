@@ -122,10 +122,14 @@ def test_norms_in_training_dash_the_other_start() -> None:
 def test_ablation_surface_names_its_best_setting(n: int) -> None:
     panels = surfaces(n)
     figure = plots.ablation_surface(panels)
-    assert len(figure.axes) == n + 1  # and the colour bar
+    assert len(figure.axes) == n
     accuracy = np.asarray(panels[0]["accuracy"])
     i, j = np.unravel_index(accuracy.argmax(), accuracy.shape)
-    assert f"best {accuracy.max():.1f} % at s = {S[i]:.3g}, m = {M[j]:.3g}" in titles(figure)[0]
+    span = f"{accuracy.min():.1f} to {accuracy.max():.1f} %"
+    assert f"{span}, best at s = {S[i]:.3g}, m = {M[j]:.3g}" in titles(figure)[0]
+    for ax, panel in zip(figure.axes, panels, strict=True):  # colours over a panel's own range
+        low, high = ax.collections[0].get_clim()
+        assert np.min(panel["accuracy"]) <= low < high <= np.max(panel["accuracy"])
     turning = plots.ablation_surface_plotly(panels)
     assert len(turning.data) == n
     np.testing.assert_array_equal(turning.data[0].z, accuracy)
