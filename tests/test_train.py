@@ -491,7 +491,7 @@ def test_arm_a_trains_and_keeps_the_pixel_mean(own_runs: Path) -> None:
     torch.testing.assert_close(model.backbone.pixel_mean, mean.half().float())  # type: ignore[arg-type]
     split = data.load("digits").test
     x, y = data.to_float(split.images[:256]), split.labels[:256]
-    f = model(x)
+    f = model(x).detach()
     assert float(f.max()) <= 1.0
     assert not torch.allclose(model(x[:8]), f[:8], atol=1e-3)  # batch statistics: an image's logits depend on its batch
     attacked = as_coded.attack(model, x, y, eps=0.04, steps=5)
