@@ -112,14 +112,15 @@ class Profile:
         return dataclasses.replace(spec, epochs=epochs)
 
     def ablation(
-        self, block: str, backbone: str, attack: str, split: str = "validation"
+        self, block: str, backbone: str, attack: str, split: str = "validation", level: int = 0
     ) -> tuple[list[Evaluation], list[Evaluation]]:
         """Figure 3's grid, row by row of s, and the paper's s = 1, m = 0.1 from several seeds, the yardstick of chance: each
-        network attacked at the smaller radius, on validation images; or on test images, where a choice is tested."""
+        network attacked at the smaller radius (`level` 1: the larger), on validation images; or on test images, where a choice is
+        tested."""
         s, m, seeds = (self.figures[f"ablation_{key}"] for key in ("s", "m", "seeds"))
         grid = [self.ablation_spec(block, backbone, s=a, m=b) for a in s for b in m]
         same = [self.ablation_spec(block, backbone, seed=k, s=1.0, m=0.1) for k in range(seeds)]
-        radius, n = (self.eps[block][0],), self.figures["ablation_n" if split == "validation" else "n"]
+        radius, n = (self.eps[block][level],), self.figures["ablation_n" if split == "validation" else "n"]
         asked = [[Evaluation(spec, attack, radius, n, split=split) for spec in specs] for specs in (grid, same)]
         return asked[0], asked[1]
 

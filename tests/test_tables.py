@@ -531,6 +531,9 @@ def test_publish_copies_what_figures_3_and_4_show(
     for attack, split in itertools.product(("pgd_un_50", "deepfool_50@raw"), ("validation", "test")):
         grid, seeds = digits.ablation("cifar10", "cnn8", attack, split)
         assert (grid[0].split, grid[0].n) == (split, digits.figures["ablation_n" if split == "validation" else "n"])
+        assert [digits.ablation("cifar10", "cnn8", attack, level=k)[1][0].levels for k in (0, 1)] == [
+            (radius,) for radius in digits.eps["cifar10"]
+        ]
         paths += [e.path for e in (grid[1], seeds[2])]
     paths.append(dataclasses.replace(grid[0], spec=sce, attack="deepfool_50").path)
     for path in paths:
