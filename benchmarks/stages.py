@@ -17,9 +17,8 @@ import argparse
 import dataclasses
 import time
 from collections.abc import Iterator
-from itertools import chain
 
-from isce import evaluate, methods, paper, profiles, record, train
+from isce import evaluate, methods, profiles, record, train
 from isce.evaluate import Evaluation
 
 
@@ -40,14 +39,9 @@ def stages(profile: profiles.Profile) -> Iterator[tuple[str, list[Evaluation]]]:
     for name, group in found.items():
         for stage in ("attacks of the tables", "strongest"):
             yield f"{name}: {stage}", group.get(stage, [])
-    for block, net in paper.ABLATION:
-        yield (
-            f"Figure 3, {block}/{net}",
-            [e for a in paper.ABLATION_ATTACKS for e in chain(*profile.ablation(block, net, a))],
-        )
-    for block, net in profile.figures["embedding"].items():
-        yield f"Figure 4, {block}/{net}", profile.embeddings(block)
-    yield "arm A", profile.arm_a()
+    for name, part in profile.parts().items():
+        if name.startswith(("Figure", "arm")):
+            yield name, part
     for name, group in found.items():
         yield f"{name}: further attacks", group.get("further attacks", [])
 

@@ -338,8 +338,8 @@ class Evaluation:
 def load_or_evaluate(evaluation: Evaluation, device: str = "auto", progress: bool = True) -> dict[str, Any]:
     """The record of an evaluation, read from its file, or made there first (its model trained if need be).
 
-    A record whose model has been trained anew since is made again. One of the same attack on fewer images is gone on with:
-    what happens to an image depends on no other (but for arm A's batch norm). Schema: README.md, "Records".
+    A record whose model has been trained anew since is made again. One of the same attack on fewer images is gone on with, and
+    of one on more the first are taken: what happens to an image depends on no other (but for arm A's batch norm). Schema: README.md, "Records".
     """
     done = _valid(evaluation)
     if done is not None and "passing" not in done:
@@ -382,17 +382,18 @@ def _attack(
     with tqdm(total=n, initial=at, desc=name, leave=False, disable=not progress, mininterval=1, unit="image") as bar:
         for stop in [n] if whole else [*range(at + CHUNK, n, CHUNK), n]:
             started = time.perf_counter()
-            frame = evaluate(
-                model,
-                split.take(torch.arange(at, stop, device=device)),
-                {evaluation.attack: evaluation.levels},
-                queries=evaluation.queries,
-                seed=evaluation.seed,
-                surrogate=surrogate,
-                early_stop=not evaluation.unsteady,
-            )
+            if at < stop:
+                frame = evaluate(
+                    model,
+                    split.take(torch.arange(at, stop, device=device)),
+                    {evaluation.attack: evaluation.levels},
+                    queries=evaluation.queries,
+                    seed=evaluation.seed,
+                    surrogate=surrogate,
+                    early_stop=not evaluation.unsteady,
+                )
+                rows.append(frame.assign(image=frame["image"] + at))
             seconds += time.perf_counter() - started
-            rows.append(frame.assign(image=frame["image"] + at))
             bar.update(stop - at)
             at = stop
             so_far = dataclasses.replace(evaluation, n=stop)
@@ -451,10 +452,12 @@ def load_rows(evaluation: Evaluation) -> pd.DataFrame:
 
 
 def find(evaluation: Evaluation) -> dict[str, Any] | None:
-    """The record of an evaluation in runs/ or results/; where there is none, that of the same attack on the most of its
-    images (`n` says how many); None where no image was attacked."""
+    """The record of an evaluation in runs/ or results/; where there is none, that of the same attack on the most images, fewer
+    or more (`n` says how many); None where no image was attacked."""
     done = record.find(evaluation.path)
-    found = [done] if done else of_fewer(evaluation, record.runs_dir()) + of_fewer(evaluation, record.results_dir())
+    found = (
+        [done] if done else [r for root in (record.runs_dir(), record.results_dir()) for r in of_any(evaluation, root)]
+    )
     own = _weights(evaluation.spec)  # a network trained here anew is not the one that the committed records are of
     found = [r for r in found if own is None or r.get("weights_sha256", own) == own]
     return max(found, key=lambda done: done["n"], default=None)
@@ -466,23 +469,25 @@ def find_whole(evaluation: Evaluation) -> dict[str, Any] | None:
     return done if done is not None and done["evaluation"]["n"] == evaluation.n else None
 
 
-def of_fewer(evaluation: Evaluation, root: Path) -> list[dict[str, Any]]:
-    """The records under `root` of the same attack on the same model with fewer images: the first of the same (`data.subset`)."""
+def of_any(evaluation: Evaluation, root: Path) -> list[dict[str, Any]]:
+    """The records under `root` of the same attack on the same model, of however many images: all are the first of the same
+    (`data.subset`)."""
     at = evaluation.path.relative_to(record.runs_dir())
     name, _, wanted = at.stem.rpartition("-")
     read = [record.read_json(path) for path in sorted((root / at.parent).glob(f"{name}-*.json"))]
     sizes = {"n": evaluation.n}
     same = [done for done in read if done and record.run_id(done.get("evaluation", {}) | sizes) == wanted]
-    return [done for done in same if isinstance(done.get("n"), int) and done["n"] < (evaluation.n or 0)]
+    return [done for done in same if isinstance(done.get("n"), int)]
 
 
 def _begun(evaluation: Evaluation) -> tuple[dict[str, Any], list[pd.DataFrame]]:
-    """The record of fewer images that this evaluation can go on with, and its rows; none of either where there is none."""
-    known = of_fewer(evaluation, record.runs_dir()) if evaluation.spec.arm == "B" else []
+    """The record of fewer images that this evaluation can go on with, or of more that it is the beginning of, and its rows (of
+    no more images than it asks for); none of either where there is none."""
+    known = of_any(evaluation, record.runs_dir()) if evaluation.spec.arm == "B" else []
     for done in sorted(known, key=lambda done: -done["n"]):
-        path = evaluation.path.with_name(f"{done['run_id']}.json")
-        if _current(done, evaluation) and (rows := _rows(done, path)) is not None:
-            return done, [rows]
+        path, n = evaluation.path.with_name(f"{done['run_id']}.json"), min(done["n"], evaluation.n or 0)
+        if path != evaluation.path and _current(done, evaluation) and (rows := _rows(done, path)) is not None:
+            return done | {"n": n}, [rows[rows["image"] < n]]
     return {}, []
 
 

@@ -176,6 +176,19 @@ class Profile:
         """All attacks on one of `runs`, those of the tables first."""
         return [self.evaluation(block, backbone, method, a, seed) for a in self.attacks(block, backbone, method)]
 
+    def parts(self) -> dict[str, list[Evaluation]]:
+        """All that the profile asks for: by network of its tables, Figure 3's grids (on validation images), Figure 4, arm A."""
+        found: dict[str, list[Evaluation]] = {}
+        for block, net, method, seed in self.runs:
+            found.setdefault(f"{block}/{net}", []).extend(self.evaluations(block, net, method, seed))
+        for block, net in paper.ABLATION:
+            grids = [self.ablation(block, net, attack) for attack in paper.ABLATION_ATTACKS]
+            found[f"Figure 3, {block}/{net}"] = [e for asked in grids for part in asked for e in part]
+        for block, net in self.figures["embedding"].items():
+            found[f"Figure 4, {block}/{net}"] = self.embeddings(block)
+        found["arm A"] = self.arm_a()
+        return {name: asked for name, asked in found.items() if asked}
+
     def arm_a(self) -> list[Evaluation]:
         """What arm A needs: ResNet-32 as coded, with I-SCE and with SCE, on clean images and under `as_coded`'s attacks."""
         return [

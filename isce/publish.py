@@ -14,7 +14,7 @@ import pandas as pd
 from isce import record, verdicts
 from isce.checks import failures, from_record
 from isce.data import DATASETS
-from isce.evaluate import Evaluation, find, of_fewer, parse
+from isce.evaluate import Evaluation, find, label, of_any, parse
 from isce.methods import get
 from isce.models import BACKBONES
 from isce.paper import ABLATION, ABLATION_ATTACKS, COMPARISON
@@ -51,7 +51,7 @@ def publish(name: str) -> list[str]:
                 wanted += [e.spec.folder / "result.json", e.path]
     for e in itertools.chain(*map(profile.embeddings, profile.figures["embedding"])):
         folder = e.spec.folder
-        wanted += [folder / "result.json", folder / "separation.json"]
+        wanted += [folder / "result.json", folder / "separation.json", e.path]
         weighty.add(folder / "result.json")
     copied = []
     torn = {run for run in sorted({run_of(path) for path in wanted}) if would_tear(run, gone)}
@@ -136,7 +136,7 @@ def superseded(evaluation: Evaluation, done: dict[str, Any] | None, kept: Collec
     """What a record of more images, `done`, takes the place of in results/; but for what other profiles ask for, `kept`."""
     if done is None:
         return []
-    fewer = [r for r in of_fewer(evaluation, record.results_dir()) if r["n"] < done["n"]]
+    fewer = [r for r in of_any(evaluation, record.results_dir()) if r["n"] < done["n"]]
     paths = [path_of(evaluation, r) for r in fewer]
     return [record.results_dir() / path.relative_to(record.runs_dir()) for path in paths if path not in kept]
 
@@ -223,6 +223,40 @@ def masking(profile: Profile, block: str, backbone: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def standing(profile: Profile) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What of a profile has been run: by its `parts`, how many networks and attacks have a record; and what has none, a row for
+    methods and seeds that lack the same."""
+    counts, gaps = [], []
+    for part, asked in profile.parts().items():
+        networks = {e.spec.trained().folder for e in asked}
+        trained = {folder for folder in networks if record.find(folder / "result.json") is not None}
+        found = [(e, find(e)) for e in asked]
+        done = [(e, r) for e, r in found if r is not None]
+        row = {"what": part, "networks trained": f"{len(trained)} of {len(networks)}"}
+        row |= {"attacks with a record": f"{len(done)} of {len(asked)}"}
+        counts.append(row | {"of them on all images asked for": sum(r["evaluation"]["n"] == e.n for e, r in done)})
+        lacking: dict[str, dict[str, list[int]]] = {}  # what, which methods, which seeds
+        for method, seed in dict.fromkeys((e.spec.method, e.spec.seed) for e in asked):
+            own = [(e, r) for e, r in found if (e.spec.method, e.spec.seed) == (method, seed)]
+            open_to = dict.fromkeys(
+                "clean images" if e.attack == "clean" else label(e.attack) for e, r in own if r is None
+            )
+            if all(r is None for _, r in own):
+                nets = {e.spec.trained().folder for e, _ in own}
+                waiting = len(nets - trained)
+                some = "every attack" + (f", and {waiting} of {len(nets)} trainings" if waiting else "")
+                open_to = {"everything, the training too" if waiting == len(nets) else some: None}
+            if open_to:
+                lacking.setdefault(", ".join(open_to), {}).setdefault(method, []).append(seed)
+        for what, seeds_of in lacking.items():
+            for seeds in dict.fromkeys(map(tuple, seeds_of.values())):
+                rows = ", ".join(get(method).label for method, own in seeds_of.items() if tuple(own) == seeds)
+                gaps.append(
+                    {"what": part, "methods": rows, "seeds": ", ".join(map(str, seeds)), "without a record": what}
+                )
+    return pd.DataFrame(counts), pd.DataFrame(gaps)
+
+
 def document(profile: Profile, tables: Mapping[int, pd.DataFrame]) -> str:
     """A profile's tables, as from `with_records`, and its verdicts in Markdown: for readers without a notebook."""
     judged = verdicts.judge(profile)
@@ -243,6 +277,12 @@ def document(profile: Profile, tables: Mapping[int, pd.DataFrame]) -> str:
                 f"**Is it gradient masking?** Checks of `notebooks/gradient_masking.ipynb` on {backbone}, {block}."
             )
             parts.append(str(found.to_markdown(index=False)))
+    counts, gaps = standing(profile)
+    parts += ["## What has been run, and what has not", str(counts.to_markdown(index=False))]
+    if len(gaps):
+        command = f"`make replicate PROFILE={profile.name}`"
+        parts.append(f"{command} makes what is missing, and nothing twice; `benchmarks/stages.py` any part of it.")
+        parts.append(str(gaps.to_markdown(index=False)))
     ledger = judged[judged["verdict"] != verdicts.OPEN]
     parts += ["## The ledger of claims", COMPARISON, str(ledger.to_markdown(index=False))]
     return "\n\n".join(parts) + "\n"

@@ -180,12 +180,30 @@ def test_fewer_images_of_another_model_or_budget_are_not_gone_on_with(digits_isc
     few = load_or_evaluate(Evaluation(SPEC, "simba", (0.3,), 12, queries=30), "cpu", progress=False)
     wanted = Evaluation(SPEC, "simba", (0.3,), 20, queries=30)
     assert evaluate.find(wanted) == few  # to be shown, with its own n
-    for other in ({"queries": 40}, {"levels": (0.4,)}, {"seed": 1}, {"n": 11}, {"split": "validation"}):
+    for other in ({"queries": 40}, {"levels": (0.4,)}, {"seed": 1}, {"split": "validation"}):
         assert evaluate.find(dataclasses.replace(wanted, **other)) is None  # type: ignore[arg-type]
     path = wanted.path.with_name(f"{few['run_id']}.json")
     path.write_text(json.dumps(few | {"weights_sha256": "of another training"}))
     assert load_or_evaluate(wanted, "cpu", progress=False)["earlier"] == []
     assert (evaluate.find(wanted) or {})["n"] == 20
+
+
+def test_of_more_images_the_first_are_taken(digits_isce: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    more = load_or_evaluate(Evaluation(SPEC, "pgd_un_10", (0.45, 0.9), 20), "cpu", progress=False)
+    few = Evaluation(SPEC, "pgd_un_10", (0.45, 0.9), 12)
+    assert evaluate.find(few) == more  # to be shown, with its own n
+    assert evaluate.find_whole(few) is None
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "evaluate", lambda *a, **k: pytest.fail("nothing is to be attacked"))
+        done = load_or_evaluate(few, "cpu", progress=False)
+    assert [(part["n"], part["run_id"]) for part in done["earlier"]] == [(12, more["run_id"])]
+    rows = evaluate.load_rows(few)
+    assert sorted(rows["image"].unique()) == [*range(12)]
+    for path in few.path.parent.glob("pgd_un_10-*"):
+        path.unlink()
+    alone = load_or_evaluate(few, "cpu", progress=False)
+    assert (alone["n"], alone["results"]) == (done["n"], done["results"])
+    pd.testing.assert_frame_equal(rows.reset_index(drop=True), evaluate.load_rows(few), atol=1e-4)
 
 
 def test_an_attack_saves_as_it_goes(digits_isce: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:

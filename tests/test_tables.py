@@ -526,7 +526,8 @@ def test_publish_copies_what_figures_3_and_4_show(
     monkeypatch.setattr(publish, "load", lambda _: digits)
     monkeypatch.setenv("ISCE_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr(record, "results_dir", lambda: tmp_path / "results")
-    paths = [digits.embedding(block, "isce").spec.folder / "separation.json" for block in ("mnist", "cifar10")]
+    drawn = [digits.embedding(block, "isce") for block in ("mnist", "cifar10")]
+    paths = [path for e in drawn for path in (e.spec.folder / "separation.json", e.path)]
     sce = digits.ablation_spec("cifar10", "cnn8", "sce")
     for attack, split in itertools.product(("pgd_un_50", "deepfool_50@raw"), ("validation", "test")):
         grid, seeds = digits.ablation("cifar10", "cnn8", attack, split)
@@ -539,6 +540,35 @@ def test_publish_copies_what_figures_3_and_4_show(
     for path in paths:
         record.write_json(path, {"schema": record.SCHEMA})
     assert sorted(publish.publish("digits")) == sorted(str(p.relative_to(record.runs_dir())) for p in paths)
+
+
+def test_standing_counts_records_and_names_what_has_none(
+    digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(record, "results_dir", lambda: tmp_path / "none")
+    parts, everything = digits.parts(), "everything, the training too"
+    counts, gaps = publish.standing(digits)
+    assert [*counts["what"]] == [*parts]
+    assert {cell.split(" of ")[0] for cell in counts["attacks with a record"]} == {"0"}
+    assert {*gaps["without a record"]} == {everything}
+    assert {(e.spec.dataset, e.spec.backbone) for e in parts["cifar10/cnn8"]} == {("digits", "cnn8")}
+
+    asked = digits.evaluation("mnist", "lenet5", "sce", "pgd_un_50")
+    load_or_evaluate(dataclasses.replace(asked, n=15), "cpu", progress=False)
+    counts, gaps = publish.standing(digits)
+    row = counts.set_index("what").loc["mnist/lenet5"]
+    networks = {e.spec.trained().folder for e in parts["mnist/lenet5"]}
+    assert row["networks trained"] == f"1 of {len(networks)}"
+    assert row["attacks with a record"] == f"1 of {len(parts['mnist/lenet5'])}"
+    assert row["of them on all images asked for"] == 0
+    lenet = gaps[gaps["what"] == "mnist/lenet5"].set_index("methods")["without a record"]
+    assert "DF 50" in lenet["SCE"]
+    assert "PGD un 50," not in lenet["SCE"]
+    assert lenet["Random"] == "every attack"  # on the weights of SCE
+    load_or_evaluate(asked, "cpu", progress=False)
+    again = publish.standing(digits)[0].set_index("what").loc["mnist/lenet5"]
+    assert again["of them on all images asked for"] == 1
 
 
 def test_publish_does_not_part_a_network_from_its_attacks(
