@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from isce import profiles, tables
+from isce import profiles, record, tables
 from isce.evaluate import Evaluation, find, unpack
 from isce.record import mcnemar
 from isce.verdicts import ablation_test
@@ -75,6 +75,18 @@ FIGURE_3 = [
     ("results/README.md", CIFAR_FIGURE_3, "({pgd_un_50 best}) is better than that of s = 1, m = 0.1 on 1,000 test images, too ({pgd_un_50 test} %)"),
 ]  # fmt: skip
 
+# (file, "profile block", sentence) of Figure 4. A field is a method and what of its 3-D network: `clean` and `nearest_mean` in %, the
+# silhouettes `euclidean` and `cosine`, `n` images, or `raw`, DeepFool-50 on raw logits at both radii.
+FIGURE_4 = [
+    ("results/README.md", "full mnist", "MNIST (ResNet-32, 20 epochs, {isce n} test images): right on {isce clean} % with I-SCE and on {sce clean} % with SCE"),
+    ("results/README.md", "full mnist", "the silhouette by angle is {isce cosine} with I-SCE and {sce cosine} with SCE, by Euclidean distance, rays that begin at one point being near each other there, {isce euclidean} and {sce euclidean}; the nearest class mean is right on {isce nearest_mean} and {sce nearest_mean} %"),
+    ("results/README.md", "full mnist", "raw logits leaves {isce raw} % of I-SCE (ε = 1 and 2), {sce raw} % of SCE"),
+    ("results/README.md", "cpu mnist", "(LeNet-5, 20 epochs, {isce n} test images): several classes share a ray. With I-SCE the network is right on {isce clean} % of all test images, with SCE on {sce clean} %; the nearest class mean on {isce nearest_mean} and {sce nearest_mean} %"),
+    ("results/README.md", "cpu mnist", "(0.88 to {mmc euclidean}; SCE {sce euclidean}, I-SCE {isce euclidean})"),
+    ("results/README.md", "cpu cifar10", "(8-layer CNN, 5 epochs, {isce n} test images): right on {isce clean} and {sce clean} %; the nearest class mean on {isce nearest_mean} and {sce nearest_mean} %; silhouettes {isce euclidean} and {sce euclidean} by Euclidean distance, {isce cosine} and {sce cosine} by angle"),
+    ("results/README.md", "cpu cifar10", "does not train there with three ({arcface clean} %)"),
+]  # fmt: skip
+
 
 def fill(cell: str, sentence: str) -> str:
     """The sentence with the records' numbers in the place of its fields."""
@@ -130,8 +142,8 @@ def fill_figure_3(cell: str, sentence: str) -> str:
         best = max(grid, key=lambda key: grid[key].mean())
         if what == "sce":
             like = profile.ablation(block, backbone, attack)[0][0]
-            record = find(dataclasses.replace(like, spec=profile.ablation_spec(block, backbone, "sce")))
-            return f"{record['results'][0]['accuracy']:.1f}" if record else "not run"
+            plain = find(dataclasses.replace(like, spec=profile.ablation_spec(block, backbone, "sce")))
+            return f"{plain['results'][0]['accuracy']:.1f}" if plain else "not run"
         if what == "p":
             return f"{ablation_test(np.stack([*grid.values()]), np.stack([*seeds.values()]))[1]:.2g}"
         if what == "best":
@@ -148,3 +160,28 @@ def fill_figure_3(cell: str, sentence: str) -> str:
 @pytest.mark.parametrize(("where", "cell", "sentence"), FIGURE_3)
 def test_numbers_of_figure_3_are_the_records(where: str, cell: str, sentence: str) -> None:
     assert fill_figure_3(cell, sentence) in " ".join((ROOT / where).read_text().split())
+
+
+def fill_figure_4(cell: str, sentence: str) -> str:
+    """The sentence with Figure 4's numbers in the place of its fields."""
+    name, block = cell.split()
+    profile = profiles.load(name)
+
+    def number(field: re.Match[str]) -> str:
+        method, what = field[1].split()
+        asked = profile.embedding(block, method)
+        kind = {"clean": "result.json", "raw": f"attacks/{asked.path.name}"}.get(what, "separation.json")
+        found = record.find(asked.spec.folder / kind)
+        assert found is not None, f"no record of {cell}: {method} {what}"
+        if what == "raw":
+            return " and ".join(f"{result['accuracy']:.1f}" for result in found["results"])
+        if what == "clean":
+            return f"{found['metrics']['test_accuracy']:.1f}"
+        return {"n": "{:,}", "nearest_mean": "{:.1f}"}.get(what, "{:.2f}").format(found[what])
+
+    return re.sub(r"\{([^}]+)\}", number, sentence)
+
+
+@pytest.mark.parametrize(("where", "cell", "sentence"), FIGURE_4)
+def test_numbers_of_figure_4_are_the_records(where: str, cell: str, sentence: str) -> None:
+    assert fill_figure_4(cell, sentence) in " ".join((ROOT / where).read_text().split())
