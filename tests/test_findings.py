@@ -88,6 +88,11 @@ FIGURE_4 = [
 ]  # fmt: skip
 
 
+def listed(words: list[str]) -> str:
+    """a; a and b; a, b and c."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
 def fill(cell: str, sentence: str) -> str:
     """The sentence with the records' numbers in the place of its fields."""
     name, block, backbone, *usual = cell.split()
@@ -108,11 +113,11 @@ def fill(cell: str, sentence: str) -> str:
             ours, theirs = (tables.outcomes_of(*runs(one, attack, level)) for one in method.split(">"))
             pairs = [(ours[seed], theirs[seed]) for seed in sorted(set(ours) & set(theirs))]
             if form == "p":
-                return " and ".join(f"{mcnemar(a, b):.2g}" for a, b in pairs)
-            return " and ".join(str((a & ~b).sum()) for a, b in pairs)
+                return listed([f"{mcnemar(a, b):.2g}" for a, b in pairs])
+            return listed([str((a & ~b).sum()) for a, b in pairs])
         asked, at = runs(method, attack, level)
         if form == "each":
-            return " and ".join(f"{100 * right.mean():.1f}" for right in tables.outcomes_of(asked, at).values())
+            return listed([f"{100 * right.mean():.1f}" for right in tables.outcomes_of(asked, at).values()])
         forms = {"±": "{accuracy:.1f} ± {std:.1f}", "[]": "[{low:.1f}, {high:.1f}]"}
         return forms.get(form, f"{{accuracy:{form or '.1f'}}}").format(**(tables.measure(asked, at) or {}))
 
@@ -174,7 +179,7 @@ def fill_figure_4(cell: str, sentence: str) -> str:
         found = record.find(asked.spec.folder / kind)
         assert found is not None, f"no record of {cell}: {method} {what}"
         if what == "raw":
-            return " and ".join(f"{result['accuracy']:.1f}" for result in found["results"])
+            return listed([f"{result['accuracy']:.1f}" for result in found["results"]])
         if what == "clean":
             return f"{found['metrics']['test_accuracy']:.1f}"
         return {"n": "{:,}", "nearest_mean": "{:.1f}"}.get(what, "{:.2f}").format(found[what])
