@@ -39,9 +39,7 @@ def stages(profile: profiles.Profile) -> Iterator[tuple[str, list[Evaluation]]]:
     for name, group in found.items():
         for stage in ("attacks of the tables", "strongest"):
             yield f"{name}: {stage}", group.get(stage, [])
-    for name, part in profile.parts().items():
-        if name.startswith(("Figure", "arm")):
-            yield name, part
+    yield from profile.beside_tables().items()
     for name, group in found.items():
         yield f"{name}: further attacks", group.get("further attacks", [])
 

@@ -339,7 +339,8 @@ def load_or_evaluate(evaluation: Evaluation, device: str = "auto", progress: boo
     """The record of an evaluation, read from its file, or made there first (its model trained if need be).
 
     A record whose model has been trained anew since is made again. One of the same attack on fewer images is gone on with, and
-    of one on more the first are taken: what happens to an image depends on no other (but for arm A's batch norm). Schema: README.md, "Records".
+    of one on more the first are taken: what happens to an image depends on no other (but for arm A's batch norm). Schema:
+    README.md, "Records".
     """
     done = _valid(evaluation)
     if done is not None and "passing" not in done:
@@ -454,10 +455,8 @@ def load_rows(evaluation: Evaluation) -> pd.DataFrame:
 def find(evaluation: Evaluation) -> dict[str, Any] | None:
     """The record of an evaluation in runs/ or results/; where there is none, that of the same attack on the most images, fewer
     or more (`n` says how many); None where no image was attacked."""
-    done = record.find(evaluation.path)
-    found = (
-        [done] if done else [r for root in (record.runs_dir(), record.results_dir()) for r in of_any(evaluation, root)]
-    )
+    done, roots = record.find(evaluation.path), (record.runs_dir(), record.results_dir())
+    found = [done] if done else [r for root in roots for r in of_any(evaluation, root)]
     own = _weights(evaluation.spec)  # a network trained here anew is not the one that the committed records are of
     found = [r for r in found if own is None or r.get("weights_sha256", own) == own]
     return max(found, key=lambda done: done["n"], default=None)

@@ -177,10 +177,15 @@ class Profile:
         return [self.evaluation(block, backbone, method, a, seed) for a in self.attacks(block, backbone, method)]
 
     def parts(self) -> dict[str, list[Evaluation]]:
-        """All that the profile asks for: by network of its tables, Figure 3's grids (on validation images), Figure 4, arm A."""
+        """All that the profile asks for: by network of its tables, then `beside_tables`."""
         found: dict[str, list[Evaluation]] = {}
         for block, net, method, seed in self.runs:
             found.setdefault(f"{block}/{net}", []).extend(self.evaluations(block, net, method, seed))
+        return found | self.beside_tables()
+
+    def beside_tables(self) -> dict[str, list[Evaluation]]:
+        """Figure 3's grids (on validation images), Figure 4, arm A; without what the profile has none of."""
+        found: dict[str, list[Evaluation]] = {}
         for block, net in paper.ABLATION:
             grids = [self.ablation(block, net, attack) for attack in paper.ABLATION_ATTACKS]
             found[f"Figure 3, {block}/{net}"] = [e for asked in grids for part in asked for e in part]

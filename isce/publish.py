@@ -238,16 +238,8 @@ def standing(profile: Profile) -> tuple[pd.DataFrame, pd.DataFrame]:
         lacking: dict[str, dict[str, list[int]]] = {}  # what, which methods, which seeds
         for method, seed in dict.fromkeys((e.spec.method, e.spec.seed) for e in asked):
             own = [(e, r) for e, r in found if (e.spec.method, e.spec.seed) == (method, seed)]
-            open_to = dict.fromkeys(
-                "clean images" if e.attack == "clean" else label(e.attack) for e, r in own if r is None
-            )
-            if all(r is None for _, r in own):
-                nets = {e.spec.trained().folder for e, _ in own}
-                waiting = len(nets - trained)
-                some = "every attack" + (f", and {waiting} of {len(nets)} trainings" if waiting else "")
-                open_to = {"everything, the training too" if waiting == len(nets) else some: None}
-            if open_to:
-                lacking.setdefault(", ".join(open_to), {}).setdefault(method, []).append(seed)
+            if what := _lacks(own, trained):
+                lacking.setdefault(what, {}).setdefault(method, []).append(seed)
         for what, seeds_of in lacking.items():
             for seeds in dict.fromkeys(map(tuple, seeds_of.values())):
                 rows = ", ".join(get(method).label for method, own in seeds_of.items() if tuple(own) == seeds)
@@ -255,6 +247,18 @@ def standing(profile: Profile) -> tuple[pd.DataFrame, pd.DataFrame]:
                     {"what": part, "methods": rows, "seeds": ", ".join(map(str, seeds)), "without a record": what}
                 )
     return pd.DataFrame(counts), pd.DataFrame(gaps)
+
+
+def _lacks(own: Sequence[tuple[Evaluation, dict[str, Any] | None]], trained: Collection[Path]) -> str:
+    """Which of these attacks, each with its record, have none, in words; "" where all have one. trained: networks' folders."""
+    if any(r is not None for _, r in own):
+        names = ["clean images" if e.attack == "clean" else label(e.attack) for e, r in own if r is None]
+        return ", ".join(dict.fromkeys(names))
+    nets = {e.spec.trained().folder for e, _ in own}
+    waiting = len(nets.difference(trained))
+    if waiting == len(nets):
+        return "everything, the training too"
+    return "every attack" + (f", and {waiting} of {len(nets)} trainings" if waiting else "")
 
 
 def document(profile: Profile, tables: Mapping[int, pd.DataFrame]) -> str:
