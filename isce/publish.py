@@ -234,7 +234,7 @@ def standing(profile: Profile) -> tuple[pd.DataFrame, pd.DataFrame]:
         done = [(e, r) for e, r in found if r is not None]
         row = {"what": part, "networks trained": f"{len(trained)} of {len(networks)}"}
         row |= {"attacks with a record": f"{len(done)} of {len(asked)}"}
-        counts.append(row | {"of them on all images asked for": sum(r["evaluation"]["n"] == e.n for e, r in done)})
+        counts.append(row | {"of them on all images asked for": sum(r["evaluation"]["n"] >= e.n for e, r in done)})
         lacking: dict[str, dict[str, list[int]]] = {}  # what, which methods, which seeds
         for method, seed in dict.fromkeys((e.spec.method, e.spec.seed) for e in asked):
             own = [(e, r) for e, r in found if (e.spec.method, e.spec.seed) == (method, seed)]
