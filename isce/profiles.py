@@ -141,10 +141,18 @@ class Profile:
         """`evaluation` for each of the network's seeds: what a cell is the mean of."""
         return [self.evaluation(block, backbone, method, attack, seed) for seed in self.seeds_of(block, backbone)]
 
+    @property
+    def optional(self) -> list[str]:
+        """Not asked for, but shown if somebody ran them at the smaller radius: the `strongest` attacks, each on the logits
+        before their normalisation too."""
+        names = [name for a in parse(self.strongest) for name in ([a] if "@" in a else [a, f"{a}@raw"])]
+        return list(dict.fromkeys(names))
+
     def at_smaller(self, block: str, backbone: str, method: str, attack: str, seed: int = 0) -> Evaluation:
-        """One of the `strongest` attacks at the smaller radius, where it is not asked for but shown if somebody ran it."""
-        asked = self.evaluation(block, backbone, method, attack, seed)
-        return dataclasses.replace(asked, levels=(min(self.eps[block]),))
+        """One of the `optional` attacks, at the smaller radius and on as many images as the strongest that it comes from."""
+        like = attack if attack in parse(self.strongest) else attack.partition("@")[0]
+        asked = self.evaluation(block, backbone, method, like, seed)
+        return dataclasses.replace(asked, attack=attack, levels=(min(self.eps[block]),))
 
     def table_attacks(self, block: str, backbone: str) -> list[str]:
         """What the profile's tables ask for on this network."""

@@ -14,7 +14,7 @@ import pandas as pd
 from isce import record, verdicts
 from isce.checks import failures, from_record
 from isce.data import DATASETS
-from isce.evaluate import Evaluation, find, label, of_any, parse
+from isce.evaluate import Evaluation, find, label, of_any
 from isce.methods import get
 from isce.models import BACKBONES
 from isce.paper import ABLATION, ABLATION_ATTACKS, COMPARISON
@@ -35,7 +35,7 @@ def publish(name: str) -> list[str]:
     for run in profile.runs:
         spec = profile.spec(*run)
         wanted.append(spec.trained().folder / "result.json")
-        further = [profile.at_smaller(*run[:3], attack, run[3]) for attack in parse(profile.strongest)]
+        further = [profile.at_smaller(*run[:3], attack, run[3]) for attack in profile.optional]
         for evaluation in [*profile.evaluations(*run), *further]:
             done = find(evaluation)  # of the most images
             wanted.append(evaluation.path if done is None else path_of(evaluation, done))

@@ -14,7 +14,7 @@ from scipy.stats import binom
 
 from isce import paper, record
 from isce.data import DATASETS
-from isce.evaluate import ATTACKS, Evaluation, find, load_or_evaluate, parse, unpack
+from isce.evaluate import ATTACKS, Evaluation, find, load_or_evaluate, unpack
 from isce.evaluate import label as attack_label
 from isce.methods import get
 from isce.models import BACKBONES
@@ -182,8 +182,8 @@ def worst_outcomes(
     Where the model itself is random, those that did under the strongest attack: each record holds another draw of it, and an
     image that is right in every one of many draws is rare even without an attack.
     complete: for comparisons, of all attacks that every method meets. Where one of them has no record at all, nothing, but
-    where it could change nothing: with no seed is an image right as it is. Else all attacks that have a record, one of the
-    strongest at the smaller radius too, where it has met as many seeds.
+    where it could change nothing: with no seed is an image right as it is. Else all attacks that have a record, one of
+    `Profile.optional` at the smaller radius too, where it has met as many seeds.
     """
     asked = [
         outcomes(profile, block, backbone, method, attack, profile.levels(block, attack).index(level))
@@ -192,7 +192,7 @@ def worst_outcomes(
     per_attack = nested([found for found in asked if found])
     seeds = sorted(set.intersection(*map(set, per_attack))) if per_attack else []
     if not complete and level == min(profile.eps[block]):
-        further = [at_smaller(profile, block, backbone, method, attack) for attack in parse(profile.strongest)]
+        further = [at_smaller(profile, block, backbone, method, attack) for attack in profile.optional]
         more = [outcomes_of(evaluations, 0) for evaluations in further]
         per_attack = nested(per_attack + [found for found in more if seeds and set(found) >= set(seeds)])
     stacked = {seed: np.stack([found[seed] for found in per_attack]) for seed in seeds}
@@ -219,21 +219,23 @@ def within_radius(profile: Profile, block: str, backbone: str, method: str, leve
 def attacked(profile: Profile, block: str, backbone: str, methods: Sequence[str] | None = None) -> pd.DataFrame:
     """Every attack of the profile on one network, the paper's and ours, in the long form of `cells`; and `worst`.
 
-    `asked`: false where an attack made for one method meets another, and where one of the strongest has no record at the
-    smaller radius: such a column is there if any method has one. `worst`: `worst_outcomes` of the attacks recorded.
+    `asked`: false where an attack made for one method meets another, and where one of `Profile.optional` has no record at
+    the smaller radius: such a column is there if any method has one. `worst`: `worst_outcomes` of the attacks recorded.
     """
-    rows, seeds, optional = [], profile.seeds_of(block, backbone), set()
+    rows, seeds = [], profile.seeds_of(block, backbone)
+    optional = {f"{attack}:smaller" for attack in profile.optional}
     for method in methods if methods is not None else profile.methods:
         where = {"method": method, "block": block, "backbone": backbone}
         own, known = profile.attacks(block, backbone, method), set()
-        for attack in profile.attacks(block, backbone):
-            wanted = profile.over_seeds(block, backbone, method, attack)
-            columns = {f"{attack}:{at}": (wanted, at) for at in range(len(wanted[0].levels))}
-            if attack in parse(profile.strongest):
-                optional.add(smaller := f"{attack}:smaller")
-                columns = {smaller: (at_smaller(profile, block, backbone, method, attack), 0)} | columns
+        for attack in dict.fromkeys([*profile.attacks(block, backbone), *profile.optional]):
+            columns: dict[str, tuple[list[Evaluation], int]] = {}
+            if attack in profile.optional:
+                columns[f"{attack}:smaller"] = at_smaller(profile, block, backbone, method, attack), 0
+            if attack in profile.attacks(block, backbone):
+                wanted = profile.over_seeds(block, backbone, method, attack)
+                columns |= {f"{attack}:{at}": (wanted, at) for at in range(len(wanted[0].levels))}
             for column, (evaluations, at) in columns.items():
-                found = measure(evaluations, at) if attack in own else None
+                found = measure(evaluations, at) if attack in own or column in optional else None
                 known |= {column if column in optional else attack} if found else set()
                 asked = found is not None if column in optional else attack in own
                 cell = {"level": evaluations[0].levels[at], "accuracy": math.nan, "asked": asked, "beside": ""}

@@ -520,7 +520,7 @@ def test_publish_copies_small_records_alone(digits: Profile, tmp_path: Path, mon
     assert record.sha256(weights) == (train.result(wanted.spec) or {})["weights_sha256"]
 
 
-def test_publish_copies_what_figures_3_and_4_show(
+def test_publish_copies_what_figures_3_and_4_show_and_what_nobody_asked_for(
     digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publish, "load", lambda _: digits)
@@ -537,8 +537,10 @@ def test_publish_copies_what_figures_3_and_4_show(
         ]
         paths += [e.path for e in (grid[1], seeds[2])]
     paths.append(dataclasses.replace(grid[0], spec=sce, attack="deepfool_50").path)
+    assert digits.optional == ["apgd_dlr", "apgd_dlr@raw"]
+    paths += [digits.at_smaller("mnist", "lenet5", "isce", attack).path for attack in digits.optional]
     for path in paths:
-        record.write_json(path, {"schema": record.SCHEMA})
+        record.write_json(path, {"schema": record.SCHEMA, "n": 1, "run_id": path.stem})
     assert sorted(publish.publish("digits")) == sorted(str(p.relative_to(record.runs_dir())) for p in paths)
 
 
@@ -770,3 +772,12 @@ def test_a_strongest_attack_at_the_smaller_radius_has_a_column_where_one_has_a_r
     within = len(tables.within_radius(digits, "mnist", "lenet5", "isce", small))
     assert long.loc[("isce", "worst:0"), "beside"] == f"2 of {within + 1} attacks"
     assert tables.worst_outcomes(digits, "mnist", "lenet5", "isce", small) == {}
+
+    on_raw = digits.at_smaller("mnist", "lenet5", "isce", f"{strongest}@raw")
+    assert on_raw == dataclasses.replace(asked, attack=f"{strongest}@raw")
+    fake(dataclasses.replace(digits, eps={"mnist": [small]}), "isce", {0: [True] * 10 + [False] * 10}, on_raw.attack)
+    long = tables.attacked(digits, "mnist", "lenet5", rows).set_index(["method", "column"])
+    assert long.loc[("isce", f"{on_raw.attack}:smaller"), "accuracy"] == 50
+    assert not long.loc[("sce", f"{on_raw.attack}:smaller"), "asked"]
+    assert long.loc[("isce", "worst:0"), "accuracy"] == 50
+    assert long.loc[("isce", "worst:0"), "beside"] == f"3 of {within + 2} attacks"
