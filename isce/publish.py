@@ -5,7 +5,7 @@ import itertools
 import math
 import re
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +49,13 @@ def publish(name: str) -> list[str]:
             grid, same = profile.ablation(block, backbone, attack, split)
             for e in [*grid, *same, dataclasses.replace(grid[0], spec=plain)]:
                 wanted += [e.spec.folder / "result.json", e.path]
-    for e in itertools.chain(*map(profile.embeddings, profile.figures["embedding"])):
+    drawn = [e for block in profile.figures["embedding"] for e in profile.embeddings(block)]
+    for e in drawn:
         folder = e.spec.folder
         wanted += [folder / "result.json", folder / "separation.json", e.path]
         weighty.add(folder / "result.json")
-    copied = []
-    torn = {run for run in sorted({run_of(path) for path in wanted}) if would_tear(run, gone)}
+    specs = [*(profile.spec(*run) for run in profile.runs), *(e.spec for e in drawn)]
+    copied, torn = [], would_be_torn(dict.fromkeys(wanted), {s.run_id: s.trained().run_id for s in specs}, gone)
     for path in dict.fromkeys(wanted):
         content = record.read_json(path)
         if content is None or run_of(path) in torn:
@@ -84,21 +85,31 @@ def run_of(path: Path) -> str:
     return path.relative_to(record.runs_dir()).parts[0]
 
 
-def would_tear(run: str, gone: Collection[Path]) -> bool:
-    """Was a run trained anew, and are attacks committed on its former weights that were not made again? It stays as it is.
-    `gone`: what is superseded in results/."""
-    trained = record.read_json(record.runs_dir() / run / "result.json")
-    if trained is None:
-        return False
-    stays = set((record.results_dir() / run).glob("attacks/*.json")) - set(gone)
-    former = [p.name for p in stays if (record.read_json(p) or {}).get("weights_sha256") != trained["weights_sha256"]]
-    alone = [name for name in former if not (record.runs_dir() / run / "attacks" / name).is_file()]
-    if alone:
-        record.log(
-            f"isce: {run} was trained anew, and {len(alone)} attacks in results/{run} are on its former weights: left as it is; "
-            "attack it again, or delete that folder, and publish again"
-        )
-    return bool(alone)
+def would_be_torn(wanted: Iterable[Path], trained: Mapping[str, str], gone: Collection[Path]) -> set[str]:
+    """The runs whose attacks would not all be on the same weights, once `wanted` were copied and what is superseded in
+    results/, `gone`, was not there: their network was trained anew, and what is committed of it stays as it is.
+    `trained`: by run, the one whose weights it has; that of Random is an SCE network's."""
+
+    def weights(path: Path) -> str | None:
+        return (record.read_json(path) or {}).get("weights_sha256")
+
+    of_network: dict[str, dict[Path, Path]] = {}  # what is to be there, target -> source
+    for path in filter(Path.is_file, wanted):
+        target = record.results_dir() / path.relative_to(record.runs_dir())
+        of_network.setdefault(trained.get(run_of(path), run_of(path)), {})[target] = path
+    torn: set[str] = set()
+    for network, new in of_network.items():
+        runs = {run_of(path) for path in new.values()}
+        there = {path for run in runs for path in (record.results_dir() / run).glob("attacks/*.json")} - set(gone)
+        own = weights(record.runs_dir() / network / "result.json")
+        former = sum(weights(new.get(path, path)) not in (None, own) for path in there | set(new)) if own else 0
+        if former:
+            torn |= runs
+            record.log(
+                f"isce: {network} was trained anew, and {former} attacks are on its former weights: what results/ has of it is "
+                "left as it is; attack it again, or delete that, and publish again"
+            )
+    return torn
 
 
 def share_weights(weights: Path, target: Path) -> None:

@@ -278,6 +278,12 @@ def _train(spec: Spec, device: torch.device, progress: bool) -> None:
         },
     )
     (spec.folder / "checkpoint.pt").unlink(missing_ok=True)
+    former = record.read_json(record.results_dir() / spec.run_id / "result.json")
+    if former is not None and former.get("weights_sha256") != record.sha256(spec.folder / "model.safetensors"):
+        record.log(
+            f"isce: {spec.run_id}: not the weights that results/ has records of (another processor or version trained those): "
+            "attacks committed there do not count beside those on the new ones"
+        )
 
 
 def fit(

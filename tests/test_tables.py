@@ -573,13 +573,14 @@ def test_standing_counts_records_and_names_what_has_none(
     assert again["of them on all images asked for"] == 1
 
 
+@pytest.mark.parametrize("method", ["isce", "random"])  # Random has the weights of SCE
 def test_publish_does_not_part_a_network_from_its_attacks(
-    digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    method: str, digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("ISCE_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr(publish, "load", lambda _: digits)
     monkeypatch.setattr(record, "results_dir", lambda: tmp_path / "results")
-    first, second = (digits.evaluation("mnist", "lenet5", "isce", f"deepfool_{steps}") for steps in (10, 50))
+    first, second = (digits.evaluation("mnist", "lenet5", method, f"deepfool_{steps}") for steps in (10, 50))
     for evaluation in (dataclasses.replace(first, n=15), second):  # the new weights will meet more images
         load_or_evaluate(evaluation, "cpu", progress=False)
     publish.publish("digits")
@@ -592,7 +593,7 @@ def test_publish_does_not_part_a_network_from_its_attacks(
         load_or_evaluate(first, "cpu", progress=False)
     assert publish.publish("digits") == []
     said = capsys.readouterr().err
-    assert f"was trained anew, and 1 attacks in results/{first.spec.run_id} are on its former weights" in said
+    assert f"{first.spec.trained().run_id} was trained anew, and 1 attacks are on its former weights" in said
     assert {path: path.read_bytes() for path in (tmp_path / "results").rglob("*.json")} == committed
     load_or_evaluate(second, "cpu", progress=False)
     assert len(publish.publish("digits")) == 3

@@ -208,10 +208,25 @@ def test_a_committed_model_needs_no_training(
     assert (spec.folder / "result.json").read_bytes() == (folder / "result.json").read_bytes()
 
 
-def test_a_damaged_committed_model_is_not_used(committed: tuple[Spec, torch.Tensor, Path]) -> None:
+def test_a_damaged_committed_model_is_not_used(
+    committed: tuple[Spec, torch.Tensor, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     spec, first, folder = committed
     (folder / "model.safetensors").write_bytes(b"damaged")
     assert torch.equal(weights(load_or_train(spec, "cpu", progress=False)), first)
+    assert "not the weights" not in capsys.readouterr().err
+
+
+def test_a_training_that_ends_elsewhere_than_the_committed_one_says_so(
+    committed: tuple[Spec, torch.Tensor, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec, _, folder = committed
+    (folder / "model.safetensors").unlink()  # only the first seed's are committed
+    done = record.read_json(folder / "result.json") or {}
+    record.write_json(folder / "result.json", done | {"weights_sha256": "that of another processor"})
+    load_or_train(spec, "cpu", progress=False)
+    (said,) = capsys.readouterr().err.strip().splitlines()
+    assert said.startswith(f"isce: {spec.run_id}: not the weights that results/ has records of")
 
 
 def test_damaged_weights_are_trained_again(own_runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
