@@ -55,7 +55,7 @@ def publish(name: str) -> list[str]:
         wanted += [folder / "result.json", folder / "separation.json", e.path]
         weighty.add(folder / "result.json")
     specs = [*(profile.spec(*run) for run in profile.runs), *(e.spec for e in drawn)]
-    copied, torn = [], would_be_torn(dict.fromkeys(wanted), {s.run_id: s.trained().run_id for s in specs}, gone)
+    copied, torn = [], would_be_torn(wanted, {s.run_id: s.trained().run_id for s in specs}, gone)
     for path in dict.fromkeys(wanted):
         content = record.read_json(path)
         if content is None or run_of(path) in torn:
@@ -101,8 +101,9 @@ def would_be_torn(wanted: Iterable[Path], trained: Mapping[str, str], gone: Coll
     for network, new in of_network.items():
         runs = {run_of(path) for path in new.values()}
         there = {path for run in runs for path in (record.results_dir() / run).glob("attacks/*.json")} - set(gone)
+        attacks = there | {path for path in new if path.parent.name == "attacks"}
         own = weights(record.runs_dir() / network / "result.json")
-        former = sum(weights(new.get(path, path)) not in (None, own) for path in there | set(new)) if own else 0
+        former = sum(weights(new.get(path, path)) != own for path in attacks) if own else 0
         if former:
             torn |= runs
             record.log(

@@ -254,6 +254,7 @@ def _train(spec: Spec, device: torch.device, progress: bool) -> None:
     history = fit(model, train, spec, spec.folder / "checkpoint.pt", progress)
     with record.atomic(spec.folder / "model.safetensors") as part:
         save_file(halved(model), part)
+    weights = record.sha256(spec.folder / "model.safetensors")
     test_accuracy = accuracy(model, test)
     record.write_json(
         spec.folder / "result.json",
@@ -270,7 +271,7 @@ def _train(spec: Spec, device: torch.device, progress: bool) -> None:
                 "validation_n": len(validation),
                 "train_loss": history["loss"],
             },
-            "weights_sha256": record.sha256(spec.folder / "model.safetensors"),
+            "weights_sha256": weights,
             "provenance": record.provenance(
                 device, DATASETS[spec.dataset].sha256, history["seconds"], len(train) * len(history["loss"])
             )
@@ -279,7 +280,7 @@ def _train(spec: Spec, device: torch.device, progress: bool) -> None:
     )
     (spec.folder / "checkpoint.pt").unlink(missing_ok=True)
     former = record.read_json(record.results_dir() / spec.run_id / "result.json")
-    if former is not None and former.get("weights_sha256") != record.sha256(spec.folder / "model.safetensors"):
+    if former is not None and former.get("weights_sha256") != weights:
         record.log(
             f"isce: {spec.run_id}: not the weights that results/ has records of (another processor or version trained those): "
             "attacks committed there do not count beside those on the new ones"
