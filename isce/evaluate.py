@@ -7,6 +7,7 @@ before their normalisation. Whatever the attack saw, its images are judged by th
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pyarrow
 import torch
+from filelock import Timeout
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -165,13 +167,13 @@ def evaluate(
             `isce.data.Split(images, labels)`.
         requests: attack name -> levels, such as `{"pgd_un_50": [1.0, 2.0], "simba": [0.2]}`.
         queries: SimBA's budget per image. seed: of targets, random starts, orders, and a random model's own draws.
-        surrogate: for attacks named `...@transfer`.
+        surrogate: for attacks named `...@transfer`, whose points are moved on to each radius (`to_the_edge`).
         early_stop: of PGD; False for models that decide anew in every pass (`isce.attacks.pgd`).
 
     Returns:
         A row per image, attack and level: image, attack, level, label, clean (the model's decision), adversarial (its
         decision under attack), correct, norm (L2 of what was tested), minimal (L2 of the smallest perturbation found;
-        NaN where none), queries (used until success; NaN for other attacks).
+        NaN where none, and by transfer: that is the surrogate's), queries (used until success; NaN for other attacks).
 
     Raises:
         ValueError, TypeError: an unknown attack or surface, a level <= 0, and whatever the attack checks.
@@ -182,7 +184,11 @@ def evaluate(
     images = images.detach() if images.is_floating_point() else data.to_float(images)
     check_images(model, images, labels)
     rows = []
-    with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []), held(model):
+    with (
+        torch.random.fork_rng(devices=[images.device] if images.is_cuda else []),
+        held(model),
+        held(model if surrogate is None else surrogate),
+    ):
         torch.manual_seed(seed)  # of what a randomised model draws
         clean = predict(model, images)
         for name, levels in requests.items():
@@ -193,8 +199,8 @@ def evaluate(
             for level, points, smallest, used in _at_levels(
                 what, seen, images, labels, levels, queries, seed, batch_size, early_stop
             ):
-                if surface == "transfer" and ATTACKS[what].kind == "fixed":
-                    points = to_the_edge(points, images, level)
+                if surface == "transfer" and ATTACKS[what].kind != "queries":
+                    points, smallest = to_the_edge(points, images, level), None
                 decided = clean if what == "clean" else predict(model, points)
                 columns = {
                     "image": np.arange(len(images)),
@@ -339,8 +345,8 @@ def load_or_evaluate(evaluation: Evaluation, device: str = "auto", progress: boo
     """The record of an evaluation, read from its file, or made there first (its model trained if need be).
 
     A record whose model has been trained anew since is made again. One of the same attack on fewer images is gone on with, and
-    of one on more the first are taken: what happens to an image depends on no other (but for arm A's batch norm). Schema:
-    README.md, "Records".
+    of one on more the first are taken: what happens to an image depends on no other (but for arm A's batch norm, and the draws of
+    Random, which are by place in a batch). Schema: README.md, "Records".
     """
     done = _valid(evaluation)
     if done is not None and "passing" not in done:
@@ -371,14 +377,17 @@ def _attack(
     evaluation: Evaluation, model: nn.Module, surrogate: nn.Module | None, device: torch.device, progress: bool
 ) -> None:
     """Make the record of an evaluation. On a CPU, CHUNK images at a time, each time as the record of so many images: what a
-    kill leaves is gone on with. Those that were made on the way go, unless somebody else asked for one (`_adopted`)."""
-    spec = evaluation.spec
+    kill leaves is gone on with. Those that were made on the way, by this start or one that was killed, go, unless somebody
+    else asked for one (`_adopted`)."""
+    spec, made_of = (
+        evaluation.spec,
+        {"weights_sha256": _weights(evaluation.spec), "surrogate_sha256": _surrogate(evaluation)},
+    )
     split = data.subset(getattr(data.load(spec.dataset), evaluation.split), evaluation.n).to(device)
     earlier, rows = _begun(evaluation)
-    passed: list[Path] = []
     n, at, seconds = len(split), earlier.get("n", 0), 0.0
     whole = device.type != "cpu" or spec.arm == "A" or evaluation.attack == "clean"
-    outputs = output_means(model, split) if evaluation.attack == "clean" else None
+    outputs = output_means(model, split, evaluation.seed) if evaluation.attack == "clean" else None
     name = f"{evaluation.attack} on {spec.run_id}"
     with tqdm(total=n, initial=at, desc=name, leave=False, disable=not progress, mininterval=1, unit="image") as bar:
         for stop in [n] if whole else [*range(at + CHUNK, n, CHUNK), n]:
@@ -398,20 +407,22 @@ def _attack(
             bar.update(stop - at)
             at = stop
             so_far = dataclasses.replace(evaluation, n=stop)
-            if stop == n or not so_far.path.exists():
+            if stop == n or _valid(so_far) is None:
                 source = record.provenance(device, DATASETS[spec.dataset].sha256, seconds, stop - earlier.get("n", 0))
-                _write(so_far, pd.concat(rows, ignore_index=True), earlier, source, outputs, passing=stop < n)
-                passed.append(so_far.path)
-    for path in passed[:-1]:
-        with record.lock(path):
-            if (record.read_json(path) or {}).get("passing"):
-                path.unlink()
-                path.with_suffix(".parquet").unlink()
+                _write(so_far, pd.concat(rows, ignore_index=True), made_of, earlier, source, outputs, passing=stop < n)
+    for done in of_any(evaluation, record.runs_dir()):
+        path = evaluation.path.with_name(f"{done['run_id']}.json")
+        if done["n"] < n and "passing" in done:
+            with suppress(Timeout), record.lock(path).acquire(timeout=0):  # who holds it wants that record
+                if "passing" in (record.read_json(path) or {}):
+                    path.unlink()
+                    path.with_suffix(".parquet").unlink(missing_ok=True)
 
 
 def _write(
     evaluation: Evaluation,
     frame: pd.DataFrame,
+    made_of: dict[str, str | None],
     earlier: dict[str, Any],
     source: dict[str, Any],
     outputs: dict[str, float] | None,
@@ -424,8 +435,7 @@ def _write(
         "kind": "attack",
         "run_id": evaluation.path.stem,
         "evaluation": evaluation.payload(),
-        "weights_sha256": _weights(evaluation.spec),
-        **({"surrogate_sha256": through} if (through := _surrogate(evaluation)) else {}),
+        **{key: value for key, value in made_of.items() if value is not None},
         "provenance": source,
         "earlier": list(earlier.get("earlier", [])),
     }
@@ -439,9 +449,12 @@ def _write(
 
 
 @torch.no_grad()
-def output_means(model: nn.Module, split: Split) -> dict[str, float]:
-    r"""Means over images of $f_y$ and of $\sum_{j \ne y} e^{f_j}$ (appendix A.2 says about 0.97 and 8), f the outputs."""
-    f = torch.cat([model(data.to_float(x)) for x in split.images.split(500)]).double()
+def output_means(model: nn.Module, split: Split, seed: int = 0) -> dict[str, float]:
+    r"""Means over images of $f_y$ and of $\sum_{j \ne y} e^{f_j}$ (appendix A.2 says about 0.97 and 8), f the outputs; seed: of
+    what a random model draws."""
+    with torch.random.fork_rng(devices=[split.images.device] if split.images.is_cuda else []):
+        torch.manual_seed(seed)
+        f = torch.cat([model(data.to_float(x)) for x in split.images.split(500)]).double()
     own = f.gather(1, split.labels.unsqueeze(1))
     others = (f.logsumexp(1) + torch.log1p(-f.softmax(1).gather(1, split.labels.unsqueeze(1))[:, 0])).exp()
     return {"label_output": float(own.mean()), "others_exp_sum": float(others.clamp_max(1e300).mean())}
@@ -454,11 +467,13 @@ def load_rows(evaluation: Evaluation) -> pd.DataFrame:
 
 def find(evaluation: Evaluation) -> dict[str, Any] | None:
     """The record of an evaluation in runs/ or results/; where there is none, that of the same attack on the most images, fewer
-    or more (`n` says how many); None where no image was attacked."""
-    done, roots = record.find(evaluation.path), (record.runs_dir(), record.results_dir())
-    found = [done] if done else [r for root in roots for r in of_any(evaluation, root)]
-    own = _weights(evaluation.spec)  # a network trained here anew is not the one that the committed records are of
-    found = [r for r in found if own is None or r.get("weights_sha256", own) == own]
+    or more (`n` says how many); None where no image was attacked. Records of other weights than those here do not count: a
+    network trained here anew is not the one that the committed records are of."""
+    roots = (record.runs_dir(), record.results_dir())
+    exact = [record.read_json(root / evaluation.path.relative_to(roots[0])) for root in roots]
+    if found := [done for done in exact if done and _fits(done, evaluation)]:
+        return found[0]
+    found = [done for root in roots for done in of_any(evaluation, root) if _fits(done, evaluation)]
     return max(found, key=lambda done: done["n"], default=None)
 
 
@@ -510,10 +525,16 @@ def _adopted(evaluation: Evaluation) -> dict[str, Any] | None:
     return done
 
 
+def _fits(done: dict[str, Any], evaluation: Evaluation) -> bool:
+    """Whether a record is of no other weights than those that are here now, if any: the model's, and those of the model it was
+    attacked through."""
+    here = {"weights_sha256": _weights(evaluation.spec), "surrogate_sha256": _surrogate(evaluation)}
+    return all(own is None or done.get(key, own) == own for key, own in here.items())
+
+
 def _current(done: dict[str, Any], evaluation: Evaluation) -> bool:
-    """Whether a record is of the weights that are here now: the model's, and those of the model it was attacked through."""
-    own = done.get("weights_sha256") == _weights(evaluation.spec)
-    return own and done.get("surrogate_sha256", through := _surrogate(evaluation)) == through
+    """`_fits`, and the model is here: what is gone on with must be of one."""
+    return _weights(evaluation.spec) is not None and _fits(done, evaluation)
 
 
 def _surrogate(evaluation: Evaluation) -> str | None:

@@ -218,10 +218,13 @@ def load(name: str) -> Profile:
     """The profile of config/<name>.yaml.
 
     Raises:
-        ValueError: no such profile, or its file does not hold just the keys of `Profile`.
+        ValueError: no such profile, none at all, or a file that does not hold just the keys of `Profile`.
     """
     folder = record.config_dir()
-    path = folder / f"{record.choose('profile', name, sorted(p.stem for p in folder.glob('*.yaml')))}.yaml"
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    if not known:
+        raise ValueError(f"no profiles in {folder}: set ISCE_HOME to a checkout of this repository")
+    path = folder / f"{record.choose('profile', name, known)}.yaml"
     content = yaml.safe_load(path.read_text())
     want = {f.name for f in dataclasses.fields(Profile)} - {"name"}
     if not isinstance(content, dict) or set(content) != want:

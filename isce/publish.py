@@ -29,7 +29,7 @@ def publish(name: str) -> list[str]:
     them (`share_weights`), so that `load_or_train` need not train. A record there of fewer images than its successor's goes,
     unless another profile asks for it. Returns the records' paths under results/."""
     profile, wanted = load(name), []
-    gone: set[Path] = set()  # of results/
+    gone: dict[Path, Path] = {}  # of results/: what goes, and what must be there first
     others = [load(path.stem) for path in record.config_dir().glob("*.yaml") if path.stem != name]
     kept = {e.path for other in others for run in other.runs for e in other.evaluations(*run)}
     for run in profile.runs:
@@ -39,7 +39,7 @@ def publish(name: str) -> list[str]:
         for evaluation in [*profile.evaluations(*run), *further]:
             done = find(evaluation)  # of the most images
             wanted.append(evaluation.path if done is None else path_of(evaluation, done))
-            gone.update(superseded(evaluation, done, kept))
+            gone |= dict.fromkeys(superseded(evaluation, done, kept), committed(wanted[-1]))
         wanted += [*sorted(spec.folder.glob("checks/*.json")), spec.folder / "theory.json", spec.folder / "curves.json"]
     wanted += [path for e in profile.arm_a() for path in (e.spec.folder / "result.json", e.path)]
     weighty = {path for path in wanted if path.name == "result.json"}
@@ -60,13 +60,13 @@ def publish(name: str) -> list[str]:
         content = record.read_json(path)
         if content is None or run_of(path) in torn:
             continue
-        target = record.results_dir() / path.relative_to(record.runs_dir())
-        record.write_json(target, content)
+        content.pop("passing", None)  # of runs/ alone: whether a larger evaluation takes it away
+        record.write_json(target := committed(path), content)
         copied.append(str(target.relative_to(record.results_dir())))
         if path in weighty and content["spec"]["seed"] == profile.seeds[0]:
             share_weights(path.with_name("model.safetensors"), target)
-    for path in gone:
-        if path.relative_to(record.results_dir()).parts[0] not in torn:
+    for path, successor in gone.items():
+        if path.relative_to(record.results_dir()).parts[0] not in torn and successor.is_file():
             path.unlink()
     return copied
 
@@ -79,6 +79,11 @@ def write(name: str) -> None:
         part.write_text(document(profile, tables := with_records(profile)))
     for number, long in tables.items():
         save(number, profile, long, record.results_dir() / name, ["latex", "html"])
+
+
+def committed(path: Path) -> Path:
+    """Where results/ has what runs/ has at `path`."""
+    return record.results_dir() / path.relative_to(record.runs_dir())
 
 
 def run_of(path: Path) -> str:
@@ -95,8 +100,7 @@ def would_be_torn(wanted: Iterable[Path], trained: Mapping[str, str], gone: Coll
 
     of_network: dict[str, dict[Path, Path]] = {}  # what is to be there, target -> source
     for path in filter(Path.is_file, wanted):
-        target = record.results_dir() / path.relative_to(record.runs_dir())
-        of_network.setdefault(trained.get(run_of(path), run_of(path)), {})[target] = path
+        of_network.setdefault(trained.get(run_of(path), run_of(path)), {})[committed(path)] = path
     torn: set[str] = set()
     for network, new in of_network.items():
         runs = {run_of(path) for path in new.values()}
@@ -121,22 +125,27 @@ def share_weights(weights: Path, target: Path) -> None:
         spec = (record.read_json(path) or {"spec": {"epochs": 0}})["spec"]
         return {key: value for key, value in spec.items() if key != "epochs"}, spec["epochs"]
 
-    what, epochs = but_epochs(target)
-    target.with_name(weights.name).unlink(missing_ok=True)
-    size = weights.stat().st_size
-    for other in record.results_dir().glob(f"*/{weights.name}"):
+    if not weights.is_file():
+        return
+    place, (what, epochs) = target.with_name(weights.name), but_epochs(target)
+    size, shorter = weights.stat().st_size, []
+    for other in set(record.results_dir().glob(f"*/{weights.name}")) - {place}:
         same, length = but_epochs(other.with_name("result.json"))
         if same == what and length > epochs:
+            place.unlink(missing_ok=True)
             return
         if same == what:
-            other.unlink()
+            shorter.append(other)
         else:
             size += other.stat().st_size
     if size > WEIGHTS_AT_MOST:
         record.log(f"isce: {target.parent.name}: no room for its weights, {WEIGHTS_AT_MOST / 1e6:g} MB are full")
+        place.unlink(missing_ok=True)
         return
-    with record.atomic(target.with_name(weights.name)) as part:
+    with record.atomic(place) as part:
         shutil.copyfile(weights, part)
+    for other in shorter:
+        other.unlink()
 
 
 def path_of(evaluation: Evaluation, done: dict[str, Any]) -> Path:
@@ -150,7 +159,7 @@ def superseded(evaluation: Evaluation, done: dict[str, Any] | None, kept: Collec
         return []
     fewer = [r for r in of_any(evaluation, record.results_dir()) if r["n"] < done["n"]]
     paths = [path_of(evaluation, r) for r in fewer]
-    return [record.results_dir() / path.relative_to(record.runs_dir()) for path in paths if path not in kept]
+    return [committed(path) for path in paths if path not in kept]
 
 
 def with_records(profile: Profile) -> dict[int, pd.DataFrame]:
@@ -225,8 +234,9 @@ def masking(profile: Profile, block: str, backbone: str) -> pd.DataFrame:
     rows = []
     for method in profile.methods:
         folder = profile.spec(block, backbone, method, profile.seeds[0]).folder / "checks"
-        committed = record.results_dir() / folder.relative_to(record.runs_dir())
-        for path in sorted({path.name: path for root in (committed, folder) for path in root.glob("*.json")}.values()):
+        for path in sorted(
+            {path.name: path for root in (committed(folder), folder) for path in root.glob("*.json")}.values()
+        ):
             if (done := record.read_json(path)) is not None:
                 found = [check for check in from_record(done) if check.passed is not None]
                 failed = f"{', '.join(failures(found)) or 'none'} (of {len(found)})"

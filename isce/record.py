@@ -28,11 +28,16 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 SCHEMA = 1  # of result.json; raise it when a field changes its meaning
 
 
+def in_checkout() -> bool:
+    """Whether this code lies in its repository, not in an environment's site-packages."""
+    return (CHECKOUT / "pyproject.toml").is_file()
+
+
 def home() -> Path:
     """The folder of runs/, data/, figures/, results/ and config/: $ISCE_HOME, else the checkout, else ~/.isce."""
     if os.environ.get("ISCE_HOME"):
         return Path(os.environ["ISCE_HOME"]).expanduser().resolve()
-    return CHECKOUT if (CHECKOUT / "pyproject.toml").is_file() else Path.home() / ".isce"
+    return CHECKOUT if in_checkout() else Path.home() / ".isce"
 
 
 def runs_dir() -> Path:
@@ -140,8 +145,11 @@ def _source() -> dict[str, Any]:
     """The commit of the code; ISCE_COMMIT says it where git cannot, or knows another: of a mere copy of the files (`dirty`: null)."""
     if told := os.environ.get("ISCE_COMMIT"):
         return {"commit": told, "dirty": None}
-    commit = _git("rev-parse", "HEAD")
+    commit = _git("rev-parse", "HEAD") if in_checkout() else ""  # elsewhere it is a stranger's
     return {"commit": commit or "unknown", "dirty": bool(_git("status", "--porcelain", "--", ".")) if commit else None}
+
+
+_source()  # of the code as it is loaded now: a checkout may move on before a long run ends
 
 
 def precision(device: torch.device) -> str:

@@ -14,7 +14,7 @@ from scipy.stats import binom
 
 from isce import paper, record
 from isce.data import DATASETS
-from isce.evaluate import ATTACKS, Evaluation, find, load_or_evaluate, unpack
+from isce.evaluate import ATTACKS, Evaluation, find, load_or_evaluate, parse, unpack
 from isce.evaluate import label as attack_label
 from isce.methods import get
 from isce.models import BACKBONES
@@ -174,35 +174,52 @@ def outcomes_of(evaluations: Sequence[Evaluation], at: int) -> dict[int, np.ndar
     return {seed: unpack(r["results"][at]["correct"], r["n"]) for seed, r in found.items() if r is not None}
 
 
-def worst_outcomes(
-    profile: Profile, block: str, backbone: str, method: str, level: float, *, complete: bool = True
-) -> dict[int, np.ndarray]:
-    """Which images stayed right under all of the method's attacks at a radius, on the seeds that have a record of each.
+ByAttack = dict[str, dict[int, np.ndarray]]  # `outcomes` of several attacks
 
-    Where the model itself is random, those that did under the strongest attack: each record holds another draw of it, and an
-    image that is right in every one of many draws is rare even without an attack.
-    complete: for comparisons, of all attacks that every method meets. Where one of them has no record at all, nothing, but
-    where it could change nothing: with no seed is an image right as it is. Else all attacks that have a record, one of
-    `Profile.optional` at the smaller radius too, where it has met as many seeds.
-    """
-    asked = [
-        outcomes(profile, block, backbone, method, attack, profile.levels(block, attack).index(level))
+
+def met(profile: Profile, block: str, backbone: str, method: str, level: float, *, further: bool = False) -> ByAttack:
+    """The outcomes of every attack that the method is to meet at a radius; `further`: and, at the smaller one, of those of
+    `Profile.optional` that have a record there."""
+    asked = {
+        attack: outcomes(profile, block, backbone, method, attack, profile.levels(block, attack).index(level))
         for attack in within_radius(profile, block, backbone, method, level)
-    ]
-    per_attack = nested([found for found in asked if found])
+    }
+    if not further or level != min(profile.eps[block]):
+        return asked
+    more = {a: outcomes_of(at_smaller(profile, block, backbone, method, a), 0) for a in profile.optional}
+    return {attack: found for attack, found in more.items() if found} | asked
+
+
+def together(profile: Profile, found: ByAttack) -> ByAttack:
+    """The attacks that count in a worst case: those that met every seed which the profile's strongest attack has met, or, where
+    that has no record, the attack that met the most. So another record adds an attack, and never takes seeds away."""
+    strongest = next(filter(None, (found.get(attack) for attack in parse(profile.strongest))), None)
+    anchor = strongest or max(found.values(), key=len, default={})
+    return {attack: seeds for attack, seeds in found.items() if anchor and set(seeds) >= set(anchor)}
+
+
+def survivors(found: ByAttack, random: bool = False) -> dict[int, np.ndarray]:
+    """Which images stayed right under all of these attacks, on the seeds and the images that all of them have met.
+
+    random: under the strongest of them. Each record of a model that is itself random holds another draw of it, and an image that
+    is right in every one of many draws is rare even without an attack.
+    """
+    per_attack = nested(list(found.values()))
     seeds = sorted(set.intersection(*map(set, per_attack))) if per_attack else []
-    if not complete and level == min(profile.eps[block]):
-        further = [at_smaller(profile, block, backbone, method, attack) for attack in profile.optional]
-        more = [outcomes_of(evaluations, 0) for evaluations in further]
-        per_attack = nested(per_attack + [found for found in more if seeds and set(found) >= set(seeds)])
-    stacked = {seed: np.stack([found[seed] for found in per_attack]) for seed in seeds}
-    right = {seed: worst(rows, get(method).random_input) for seed, rows in stacked.items()}
-    return {} if complete and not all(asked) and any(bits.any() for bits in right.values()) else right
+    stacked = {seed: np.stack([right[seed] for right in per_attack]) for seed in seeds}  # (attacks, n)
+    return {seed: rows[rows.sum(1).argmin()] if random else rows.all(0) for seed, rows in stacked.items()}
 
 
-def worst(right: np.ndarray, random: bool = False) -> np.ndarray:
-    """Outcomes (attacks, n) -> (n,), those that all attacks leave right; of a random model, those of the strongest attack."""
-    return np.asarray(right[right.sum(1).argmin()] if random else right.all(0))
+def worst_outcomes(profile: Profile, block: str, backbone: str, method: str, level: float) -> dict[int, np.ndarray]:
+    """The `survivors` of all attacks that the method is to meet at a radius, for comparisons.
+
+    Where one of them has no record, nothing, but where it could change nothing: those that count `together` leave none right.
+    """
+    found, random = met(profile, block, backbone, method, level), get(method).random_input
+    right = survivors(together(profile, found), random)
+    if any(bits.any() for bits in right.values()):
+        return survivors(found, random) if all(found.values()) else {}
+    return right
 
 
 def within_radius(profile: Profile, block: str, backbone: str, method: str, level: float) -> list[str]:
@@ -220,13 +237,15 @@ def attacked(profile: Profile, block: str, backbone: str, methods: Sequence[str]
     """Every attack of the profile on one network, the paper's and ours, in the long form of `cells`; and `worst`.
 
     `asked`: false where an attack made for one method meets another, and where one of `Profile.optional` has no record at
-    the smaller radius: such a column is there if any method has one. `worst`: `worst_outcomes` of the attacks recorded.
+    the smaller radius: such a column is there if any method has one. `worst`: the `survivors` of the attacks recorded; beside
+    them how many those are of how many, and that the strongest is missing, where another method has met it.
     """
-    rows, seeds = [], profile.seeds_of(block, backbone)
+    rows: list[dict[str, Any]] = []
+    seeds = profile.seeds_of(block, backbone)
     optional = {f"{attack}:smaller" for attack in profile.optional}
     for method in methods if methods is not None else profile.methods:
         where = {"method": method, "block": block, "backbone": backbone}
-        own, known = profile.attacks(block, backbone, method), set()
+        own = profile.attacks(block, backbone, method)
         for attack in dict.fromkeys([*profile.attacks(block, backbone), *profile.optional]):
             columns: dict[str, tuple[list[Evaluation], int]] = {}
             if attack in profile.optional:
@@ -236,20 +255,24 @@ def attacked(profile: Profile, block: str, backbone: str, methods: Sequence[str]
                 columns |= {f"{attack}:{at}": (wanted, at) for at in range(len(wanted[0].levels))}
             for column, (evaluations, at) in columns.items():
                 found = measure(evaluations, at) if attack in own or column in optional else None
-                known |= {column if column in optional else attack} if found else set()
                 asked = found is not None if column in optional else attack in own
                 cell = {"level": evaluations[0].levels[at], "accuracy": math.nan, "asked": asked, "beside": ""}
                 cell |= (found or {}) | {"of": profile.n_of(block, backbone)}
                 rows.append({**where, "attack": attack, "column": column, **cell})
         for at, level in enumerate(profile.eps[block]):
-            right = list(worst_outcomes(profile, block, backbone, method, level, complete=False).values())
+            found = met(profile, block, backbone, method, level, further=True)
+            used = together(profile, found)
+            right = list(survivors(used, get(method).random_input).values())
             least = spread([100 * float(r.mean()) for r in right], len(right[0])) if right else {"accuracy": math.nan}
-            within = {*within_radius(profile, block, backbone, method, level), *(known & optional if at == 0 else ())}
-            done = len(known & within)
             least |= {"of": profile.n_of(block, backbone), "of_seeds": len(seeds), "asked": True, "level": level}
-            least |= {"beside": f"{done} of {len(within)} attacks" if right and done < len(within) else ""}
-            rows.append({**where, "attack": "worst", "column": f"worst:{at}", **least})
-    long = pd.DataFrame(rows)
+            least |= {"beside": f"{len(used)} of {len(found)} attacks" if len(used) < len(found) and right else ""}
+            rows.append({**where, "attack": "worst", "column": f"worst:{at}", "used": {*used}, **least})
+    for strongest in parse(profile.strongest):
+        met_it = {row["column"] for row in rows if strongest in row.get("used", ())}
+        for row in rows:
+            if row["column"] in met_it and row["beside"] and strongest not in row["used"]:
+                row["beside"] += f", without {attack_label(strongest)}"
+    long = pd.DataFrame(rows).drop(columns="used")
     return long[long.groupby("column")["asked"].transform("any") | ~long["column"].isin(optional)]
 
 

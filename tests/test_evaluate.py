@@ -1,5 +1,6 @@
 """Evaluation: rows that say what happened to each image, judged by the model's own decisions; records that can be trusted."""
 
+import copy
 import dataclasses
 import json
 import shutil
@@ -12,7 +13,7 @@ import torch
 
 from isce import attacks, data, evaluate, record
 from isce.evaluate import Evaluation, load_or_evaluate
-from isce.models import Classifier
+from isce.models import Classifier, build_model
 from isce.train import Spec
 
 SPEC = Spec("digits", "lenet5", "isce")
@@ -86,8 +87,6 @@ def test_the_artefact_of_normalised_logits(frame: pd.DataFrame) -> None:
 @pytest.mark.parametrize("method", ["isce", "sce", "mmc", "lgm", "arcface", "random"])
 @pytest.mark.parametrize("surface", ["raw", "x20", "inference", "eot20", "transfer"])
 def test_surfaces(method: str, surface: str, digits_sce: Classifier, split: data.Split) -> None:
-    from isce.models import build_model
-
     model = build_model("digits", "lenet5", method).eval()
     if surface == "inference" and method != "isce":
         with pytest.raises(ValueError, match="surface 'inference' is I-SCE's"):
@@ -113,14 +112,37 @@ def test_transferred_points_go_to_the_edge(digits_isce: Classifier, digits_sce: 
     assert rows["correct"].mean() < (digits_isce(stopped).argmax(1) == y).float().mean()
 
 
+def test_a_minimal_attack_by_transfer_is_judged_by_the_model(
+    digits_isce: Classifier, digits_sce: Classifier, split: data.Split
+) -> None:
+    """Its points are moved on to each radius too; the surrogate's smallest norms say nothing of the model."""
+    rows = evaluate.evaluate(digits_isce, split, {"deepfool_50@transfer": [0.7, 4.0]}, surrogate=digits_sce)
+    assert rows["minimal"].isna().all()
+    for level, part in rows.groupby("level"):
+        assert (part.loc[part["norm"] > 0, "norm"] > 0.6 * level).mean() > 0.9  # type: ignore[operator]
+    assert rows.query("level == 4.0")["correct"].mean() < 0.3
+    assert "minimal" not in evaluate.summarize(rows)
+
+
+def test_a_surrogate_in_training_mode_is_judged_in_eval_mode_and_left_as_it_was(
+    digits_isce: Classifier, split: data.Split
+) -> None:
+    surrogate = build_model("digits", "resnet32", "sce").train()
+    before = copy.deepcopy(surrogate.state_dict())
+    rows = [
+        evaluate.evaluate(digits_isce, split, {"deepfool_10@transfer": [0.5]}, surrogate=surrogate.train(mode))
+        for mode in (True, False)
+    ]
+    pd.testing.assert_frame_equal(*rows)
+    assert all(torch.equal(value, before[key]) for key, value in surrogate.state_dict().items())
+
+
 def test_transfer_needs_a_surrogate(digits_isce: Classifier, split: data.Split) -> None:
     with pytest.raises(ValueError, match="needs a surrogate"):
         evaluate.evaluate(digits_isce, split, {"pgd_un_10@transfer": [0.5]})
 
 
 def test_a_random_model_is_evaluated_reproducibly(split: data.Split, digits_sce: Classifier) -> None:
-    from isce.models import build_model
-
     model = build_model("digits", "lenet5", "random").eval()
     model.load_state_dict(digits_sce.state_dict())
     state = torch.get_rng_state()
@@ -225,6 +247,8 @@ def test_an_attack_saves_as_it_goes(digits_isce: Classifier, monkeypatch: pytest
     done = load_or_evaluate(wanted, "cpu", progress=False)
     assert asked == [10, 10, 10, 10, 4]
     assert [part["n"] for part in done["earlier"]] == [20]
+    passed = [json.loads(path.read_text()) for path in wanted.path.parent.glob("pgd_un_10-*.json")]
+    assert not any("passing" in r for r in passed)  # those of the start that was killed go too
     monkeypatch.setattr(evaluate, "evaluate", made)
     monkeypatch.setattr(evaluate, "CHUNK", 500)
     rows = evaluate.load_rows(wanted).sort_values(["level", "image"], ignore_index=True)
@@ -242,6 +266,62 @@ def test_records_made_on_the_way_go(digits_isce: Classifier, monkeypatch: pytest
     assert load_or_evaluate(wanted, "cpu", progress=False)["earlier"] == []
     made = [json.loads(path.read_text()) for path in wanted.path.parent.glob("pgd_un_10-*.json")]
     assert [r["n"] for r in made if r["evaluation"]["levels"] == [0.3]] == [34]
+
+
+def test_progress_is_saved_over_records_of_former_weights(
+    digits_isce: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, wanted = evaluate.evaluate, Evaluation(SPEC, "pgd_un_10", (0.33,), 34)
+    for n in (10, 20):
+        stale = dataclasses.replace(wanted, n=n)
+        done = load_or_evaluate(stale, "cpu", progress=False)
+        record.write_json(stale.path, done | {"weights_sha256": "of another training"})
+    asked: list[int] = []
+
+    def until_killed(model: Classifier, split: data.Split, *args: object, **options: object) -> pd.DataFrame:
+        asked.append(len(split))
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return made(model, split, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(evaluate, "CHUNK", 10)
+    monkeypatch.setattr(evaluate, "evaluate", until_killed)
+    with pytest.raises(KeyboardInterrupt):
+        load_or_evaluate(wanted, "cpu", progress=False)
+    assert load_or_evaluate(wanted, "cpu", progress=False)["n"] == 34
+    assert asked == [10, 10, 10, 10, 4]
+
+
+def test_a_record_states_the_weights_that_were_attacked(
+    digits_isce: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not those that lie there when the attack ends."""
+    made, path = evaluate.evaluate, SPEC.folder / "result.json"
+    before = path.read_text()
+
+    def meanwhile(*args: object, **options: object) -> pd.DataFrame:
+        record.write_json(path, json.loads(before) | {"weights_sha256": "of another training"})
+        return made(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(evaluate, "evaluate", meanwhile)
+    wanted = Evaluation(SPEC, "fgsm", (0.77,), 10)
+    try:
+        done = load_or_evaluate(wanted, "cpu", progress=False)
+        assert evaluate.find(wanted) is None
+    finally:
+        path.write_text(before)
+    assert done["weights_sha256"] == json.loads(before)["weights_sha256"]
+    assert evaluate.find(wanted) == done
+
+
+def test_an_attack_does_not_wait_for_who_makes_a_smaller_one(
+    digits_isce: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = Evaluation(SPEC, "pgd_un_10", (0.36,), 10)
+    monkeypatch.setattr(evaluate, "CHUNK", 10)
+    with record.lock(few.path):
+        assert load_or_evaluate(dataclasses.replace(few, n=34), "cpu", progress=False)["n"] == 34
+    assert few.path.is_file()
 
 
 def test_a_record_that_somebody_asked_for_stays(digits_isce: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,6 +373,24 @@ def test_committed_records_of_other_weights_are_not_shown(
     assert evaluate.find(wanted) is None
     done = load_or_evaluate(wanted, "cpu", progress=False)
     assert evaluate.find(wanted) == done
+
+
+def test_a_record_of_former_weights_hides_none_of_the_present_ones(
+    digits_isce: Classifier, digits_sce: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a committed one those of other numbers of images, nor one here a committed one; weights are the surrogate's too."""
+    monkeypatch.setattr(record, "results_dir", lambda: tmp_path)
+    wanted = Evaluation(SPEC, "fgsm@transfer", (0.8,), 12)
+    committed = tmp_path / wanted.path.relative_to(record.runs_dir())
+    few = load_or_evaluate(dataclasses.replace(wanted, n=7), "cpu", progress=False)
+    for key in ("weights_sha256", "surrogate_sha256"):
+        record.write_json(committed, few | {key: "of another training"})
+        assert evaluate.find(wanted) == few
+    done = load_or_evaluate(wanted, "cpu", progress=False)
+    for key in ("weights_sha256", "surrogate_sha256"):
+        record.write_json(wanted.path, done | {key: "of another training"})
+        record.write_json(committed, done)
+        assert evaluate.find(wanted) == done
 
 
 def test_a_committed_record_will_do_where_no_rows_are_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

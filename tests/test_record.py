@@ -86,6 +86,18 @@ def test_provenance_names_everything() -> None:
     json.dumps(found)
 
 
+def test_code_outside_its_checkout_names_no_commit_of_a_stranger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the site-packages of an environment that lies in another repository."""
+    monkeypatch.delenv("ISCE_COMMIT", raising=False)
+    monkeypatch.setattr(record, "_git", lambda *_: "of another repository")
+    monkeypatch.setattr(record, "CHECKOUT", tmp_path)
+    record._source.cache_clear()
+    assert record._source() == {"commit": "unknown", "dirty": None}
+    record._source.cache_clear()
+
+
 def test_a_copy_without_git_is_told_its_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     for git, told, commit in (("", "", "unknown"), ("", "1a2b", "1a2b"), ("3c4d", "1a2b", "1a2b")):
         monkeypatch.setattr(record, "_git", lambda *_, git=git: git)

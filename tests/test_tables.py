@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import torch
 
-from isce import methods, paper, profiles, publish, record, tables, train
+from isce import evaluate, methods, paper, profiles, publish, record, tables, train
 from isce.evaluate import load_or_evaluate, pack
 from isce.methods import METHODS
 from isce.profiles import Profile
@@ -114,9 +114,11 @@ def test_bad_profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (record.config_dir() / "digits.yaml").read_text()
     with pytest.raises(ValueError, match="unknown profile 'digit'.*digits"):
         profiles.load("digit")
+    monkeypatch.setenv("ISCE_HOME", str(tmp_path))
+    with pytest.raises(ValueError, match=r"no profiles in .*config: set ISCE_HOME to a checkout"):
+        profiles.load("digit")
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "mine.yaml").write_text("title: mine\nseed: 1\n")
-    monkeypatch.setenv("ISCE_HOME", str(tmp_path))
     with pytest.raises(ValueError, match=r"mine\.yaml must hold just the keys .*seed"):
         profiles.load("mine")
 
@@ -461,6 +463,35 @@ def test_worst_case_of_a_random_model_is_its_strongest_attack(
     assert long["beside"].tolist() == [f"2 of {asked[m]} attacks" for m in ("random", "sce")]
 
 
+def test_another_record_takes_no_seed_from_the_worst_case(
+    digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An attack counts once it has met the seeds that the strongest has met; who lacks that one says so beside those who do."""
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path))
+    profile = dataclasses.replace(digits, networks={}, seeds=[0, 1, 2])
+    (strongest,) = digits.strongest.split(",")
+
+    def cell(method: str) -> tuple[float, int, str]:
+        long = tables.attacked(profile, "mnist", "lenet5", ["isce", "sce"]).set_index(["method", "column"])
+        found = long.loc[(method, "worst:1")]
+        return found["accuracy"], found["seeds"], found["beside"]
+
+    asked = len(tables.within_radius(profile, "mnist", "lenet5", "isce", 1.0))
+    seeds = {seed: [True] * 10 + [False] * 10 for seed in (0, 1, 2)}
+    fake(profile, "isce", seeds, "pgd_un_50")
+    assert cell("isce") == (50.0, 3, f"1 of {asked} attacks")
+    fake(profile, "isce", {2: [False] * 20}, "deepfool_50")
+    assert cell("isce") == (50.0, 3, f"1 of {asked} attacks")
+    fake(profile, "isce", {seed: [True] * 4 + [False] * 6 for seed in (0, 1)}, strongest)  # fewer seeds: yet it counts
+    assert cell("isce") == (40.0, 2, f"2 of {asked} attacks")
+    fake(profile, "sce", seeds, "pgd_un_50")
+    assert cell("sce") == (50.0, 3, f"1 of {asked} attacks, without {evaluate.label(strongest)}")
+    assert tables.worst_outcomes(profile, "mnist", "lenet5", "isce", 1.0) == {}
+    fake(profile, "isce", {seed: [False] * 10 for seed in (0, 1)}, strongest)
+    right = tables.worst_outcomes(profile, "mnist", "lenet5", "isce", 1.0)
+    assert {seed: bits.tolist() for seed, bits in right.items()} == {0: [False] * 10, 1: [False] * 10}
+
+
 def test_records_of_fewer_images_are_shown_with_their_n(
     digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -476,8 +507,8 @@ def test_records_of_fewer_images_are_shown_with_their_n(
     found = [tables.outcomes(digits, "mnist", "lenet5", "isce", f"deepfool_{k}", 1) for k in (10, 50)]
     assert [len(right[0]) for right in found] == [15, 20]
     assert [len(right[0]) for right in tables.nested(found)] == [15, 15]
-    worst = tables.worst_outcomes(digits, "mnist", "lenet5", "isce", digits.eps["mnist"][1], complete=False)
-    assert len(worst[0]) == 15
+    met = tables.met(digits, "mnist", "lenet5", "isce", digits.eps["mnist"][1])
+    assert len(tables.survivors(tables.together(digits, met))[0]) == 15
 
 
 def test_publish_takes_away_what_more_images_supersede(
@@ -491,6 +522,29 @@ def test_publish_takes_away_what_more_images_supersede(
         load_or_evaluate(wanted, "cpu", False)
         publish.publish("digits")
         assert [p.stem for p in (tmp_path / "results").rglob("deepfool_10-*.json")] == [wanted.path.stem]
+
+
+def test_publish_takes_nothing_away_whose_successor_is_not_there(
+    digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record made in passing may go while it is being copied; what of it is copied, nobody takes away."""
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(record, "results_dir", lambda: tmp_path / "results")
+    monkeypatch.setattr(publish, "load", lambda _: digits)
+    whole = digits.evaluation("mnist", "lenet5", "isce", "deepfool_10")
+    load_or_evaluate(dataclasses.replace(whole, n=15), "cpu", False)
+    publish.publish("digits")
+    done = load_or_evaluate(whole, "cpu", False)
+    record.write_json(whole.path, done | {"passing": True})
+    with monkeypatch.context() as patch:
+        patch.setattr(publish, "would_be_torn", lambda *_: whole.path.unlink() or set())
+        publish.publish("digits")
+    (there,) = (tmp_path / "results").rglob("deepfool_10-*.json")
+    assert json.loads(there.read_text())["n"] == 15
+    record.write_json(whole.path, done | {"passing": True})
+    publish.publish("digits")
+    (there,) = (tmp_path / "results").rglob("deepfool_10-*.json")
+    assert json.loads(there.read_text()) == done
 
 
 def test_publish_leaves_what_another_profile_asks_for(
@@ -647,6 +701,9 @@ def test_the_longest_training_keeps_its_weights_while_there_is_room(
     assert "no room" not in capsys.readouterr().err
     assert share("third", "mmc", 2) == ["long", "other"]
     assert capsys.readouterr().err == "isce: third: no room for its weights, 0.00025 MB are full\n"
+    (tmp_path / "made").unlink()
+    publish.share_weights(tmp_path / "made", tmp_path / "long" / "result.json")  # not here: those there stay
+    assert (tmp_path / "long" / "made").is_file()
 
 
 def test_a_printed_table_says_once_what_all_its_cells_share(digits: Profile) -> None:

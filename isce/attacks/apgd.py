@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from isce.attacks.common import Batch, check_numbers, differentiable, finite, launch
+from isce.attacks.common import Batch, check_numbers, differentiable, finite, launch, logits_of
 from isce.attacks.norms import per_image, project, random_in_ball, steepest
 from isce.attacks.objectives import Objective, resolve
 
@@ -38,7 +38,7 @@ def climb(
     checkpoint = window
     for i in range(steps + 1):
         with torch.set_grad_enabled(i < steps):
-            leaf, logits = differentiable(model, x) if i < steps else (x, model(x))
+            leaf, logits = differentiable(model, x) if i < steps else (x, logits_of(model, x))
             f = loss(logits, y, t)
         g = torch.autograd.grad(f.sum(), leaf)[0] if i < steps else g_best
         f = f.detach()

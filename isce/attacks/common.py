@@ -120,13 +120,13 @@ def held(model: nn.Module) -> Iterator[None]:
 
 
 def logits_of(model: nn.Module, x: Tensor) -> Tensor:
-    """model(x), (n, K); TypeError or ValueError for what are no logits."""
+    """model(x), (n, K), in the images' dtype, whatever the model computes in; TypeError or ValueError for what are no logits."""
     logits = model(x)
     if not isinstance(logits, Tensor):
         raise TypeError(f"the model must return its logits alone, a tensor (N, K), got {type(logits).__name__}")
     if logits.dim() != 2 or len(logits) != len(x):
         raise ValueError(f"the model must return logits of shape ({len(x)}, K), got {tuple(logits.shape)}")
-    return logits
+    return logits.to(x.dtype)
 
 
 def differentiable(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:

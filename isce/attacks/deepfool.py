@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from isce.attacks.common import Batch, check_numbers, clearly_wrong, differentiable, launch
+from isce.attacks.common import Batch, check_numbers, clearly_wrong, differentiable, launch, logits_of
 from isce.attacks.norms import dual_norm_of, per_image, steepest, tiny
 
 
@@ -53,7 +53,7 @@ def deepfool(
             nearest = nearest.clamp_max(1e12)  # finite where the gradient is 0: such an image stays where it is
             x = (x + steepest(w, norm, (1 + overshoot) * (nearest + 1e-4))).clamp_(0, 1)
             with torch.no_grad():
-                done = clearly_wrong(model(x), y)
+                done = clearly_wrong(logits_of(model, x), y)
             if done.any():  # they leave before the next k gradients, which cost far more than a forward pass
                 out[rows[done]], keep = x[done], ~done
                 x, y, others, rows = x[keep], y[keep], others[keep], rows[keep]

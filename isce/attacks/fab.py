@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from isce.attacks.apgd import likely_wrong
-from isce.attacks.common import Batch, check_numbers, clearly_wrong, differentiable, finite, launch
+from isce.attacks.common import Batch, check_numbers, clearly_wrong, differentiable, finite, launch, logits_of
 from isce.attacks.norms import norm_of, onto_hyperplane, per_image, random_in_ball, tiny
 
 
@@ -69,7 +69,7 @@ def fab(
                 a = per_image((d / (d + d0).clamp_min(tiny(d))).clamp_max(alpha_max), x)
                 x = ((1 - a) * (x + eta * move[0]) + a * (x0 + eta * move[1])).clamp_(0, 1)
                 with torch.no_grad():
-                    logits = model(x)
+                    logits = logits_of(model, x)
                 wrong, distance = logits.argmax(1) != y, norm_of(x - x0, norm)
                 better = (wrong if eps is None else clearly_wrong(logits, y)) & (distance < least[rows])
                 best[rows[better]], least[rows[better]] = x[better], distance[better]
@@ -84,7 +84,7 @@ def fab(
         # Final search on the ray x_0 + c (best - x_0): outwards until clearly wrong, then bisection towards the image.
         def lies_beyond(c: Tensor) -> Tensor:
             points = torch.lerp(batch.images, best, per_image(c, best)).clamp_(0, 1)
-            return clearly_wrong(model(points), batch.labels)
+            return clearly_wrong(logits_of(model, points), batch.labels)
 
         low, high = torch.full_like(least, 0.8), torch.ones_like(least)
         with torch.no_grad():

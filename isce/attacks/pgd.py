@@ -14,6 +14,7 @@ from isce.attacks.common import (
     finite,
     held,
     launch,
+    logits_of,
 )
 from isce.attacks.norms import project, random_in_ball, steepest
 from isce.attacks.objectives import Objective, resolve
@@ -58,7 +59,7 @@ def pgd(
             x = random_in_ball(x0, batch.seeds[left], restart, eps, norm) if random_start else x0.clone()
             for i in range(steps + 1):  # one forward pass both judges the last step and gives the next gradient
                 with torch.set_grad_enabled(i < steps):
-                    leaf, logits = differentiable(model, x) if i < steps else (x, model(x))
+                    leaf, logits = differentiable(model, x) if i < steps else (x, logits_of(model, x))
                     losses = loss(logits, y, t)
                 decided = logits.argmax(1)
                 hit = (decided != y if t is None else decided == t) & early_stop
@@ -120,5 +121,5 @@ def pgd_path(
                 path.append(logits.detach())
                 x = project(x + steepest(gradient, norm, step), x0, eps, norm)
             with torch.no_grad():
-                paths.append(torch.stack([*path, model(x)]))
+                paths.append(torch.stack([*path, logits_of(model, x)]))
     return torch.cat(paths, 1)

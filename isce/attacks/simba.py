@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from isce.attacks import random
-from isce.attacks.common import Batch, check_images, check_numbers, launch, rounding
+from isce.attacks.common import Batch, check_images, check_numbers, launch, logits_of, rounding
 from isce.attacks.norms import norm_of
 from isce.attacks.objectives import resolve
 
@@ -99,7 +99,7 @@ def simba(
         second = torch.zeros_like(place, dtype=torch.bool)  # (n, 1): the first sign has failed
         for query in range(2, queries + 1):
             z = moved(x, order.gather(1, place), torch.where(second, step_size, -step_size).to(x.dtype))
-            logits = model(z)
+            logits = logits_of(model, z)
             value = loss(logits.double(), y, t)
             better = value > best + rounding(
                 logits

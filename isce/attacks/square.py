@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from isce.attacks import random
-from isce.attacks.common import Batch, check_images, check_numbers, launch, rounding
+from isce.attacks.common import Batch, check_images, check_numbers, launch, logits_of, rounding
 from isce.attacks.norms import norm_of, per_image, tiny
 from isce.attacks.objectives import margin
 
@@ -81,7 +81,7 @@ def square(
                 else:
                     pattern = torch.where((bits[:, 4] < 0)[:, None, None], window, window.T)[:, None] * sign
                     z = moved(x - x0, here, there, pattern).add_(x0).clamp_(0, 1)
-            logits = model(z)
+            logits = logits_of(model, z)
             value = margin(logits, y)
             hit = logits.argmax(1) != y
             better = hit | (value > best + rounding(logits))

@@ -141,3 +141,28 @@ def test_the_same_on_a_gpu(net, name):
     out = ATTACKS[name](copy.deepcopy(model).cuda(), x.cuda(), y.cuda())
     assert out.is_cuda
     torch.testing.assert_close(out.cpu(), ATTACKS[name](model, x, y), rtol=0, atol=1e-5)
+
+
+class HalfInside(nn.Module):
+    """The same linear scores whatever they are computed in; logits leave in that dtype."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(6, 128, generator=torch.Generator().manual_seed(0)).to(dtype))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1).to(self.weight.dtype) @ self.weight.T
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", ATTACKS)
+def test_logits_of_another_dtype_than_the_images(name, dtype):
+    """As of a model under autocast: attacked about as well as in float32, not with an error, and not found robust."""
+    x = torch.rand(40, 2, 8, 8, generator=torch.Generator().manual_seed(1))
+    left = []
+    for model in (HalfInside(dtype).float(), HalfInside(dtype)):
+        y = model(x).argmax(1)
+        out = ATTACKS[name](model, x, y)
+        assert out.dtype == x.dtype
+        left.append(int((model(out).argmax(1) == y).sum()))
+    assert abs(left[0] - left[1]) <= 8, left
