@@ -6,7 +6,7 @@ Ten colours for the classes: Petroff's set, told apart by colour-blind readers t
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import cycle
+from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,7 @@ def inference_region(panels: Sequence[Panel], *, xlabel: str = "feature 1", ylab
 
     Each panel: `title`; `clean`, `adversarial` (N, 2); `labels` (N,); `decision` (H, W), the class predicted over the plane,
     rows along y; `extent` (left, right, bottom, top) of the centres of that grid's outer cells. The share printed below the
-    title counts the points that lie in the cell of another class than their label's.
+    title counts the points that lie in the cell of another class than their label's: they are misclassified.
     """
     n = len(_panels(panels))
     figure = Figure(figsize=(4.6 * n, 4.9), layout="constrained")
@@ -114,9 +114,7 @@ def inference_region(panels: Sequence[Panel], *, xlabel: str = "feature 1", ylab
             column = np.clip(np.rint((points[:, 0] - left) / (right - left) * (len(x) - 1)), 0, len(x) - 1).astype(int)
             row = np.clip(np.rint((points[:, 1] - bottom) / (top - bottom) * (len(y) - 1)), 0, len(y) - 1).astype(int)
             outside.append(100 * float(np.mean(grid[row, column] != labels)))
-        ax.set_title(
-            f"{panel['title']}\noutside their region: clean {outside[0]:.0f} %, adversarial {outside[1]:.0f} %"
-        )
+        ax.set_title(f"{panel['title']}\nmisclassified: clean {outside[0]:.0f} %, adversarial {outside[1]:.0f} %")
         ax.set(xlabel=xlabel, ylabel=ylabel, xlim=(left, right), ylim=(bottom, top))
         ax.grid(visible=False)
     handles = [
@@ -318,7 +316,7 @@ def _surface(panel: Panel, values: str) -> tuple[Array, Array, Array]:
 
 
 @_styled
-def ablation_surface(panels: Sequence[Panel]) -> Figure:
+def ablation_surface(panels: Sequence[Panel], *, title: str = "") -> Figure:
     """Figure 3: accuracy over (s, m), up to four panels of `title`, `s` (S,), `m` (M,), `accuracy` (S, M) in %.
 
     Heights and colours are a panel's own, from its lowest to its highest accuracy, which its title says: what varies by a point
@@ -341,6 +339,7 @@ def ablation_surface(panels: Sequence[Panel]) -> Figure:
         ax.set(xlabel="s", ylabel="m", zlabel="accuracy (%)")
         if len(s) <= 6 and len(m) <= 6:  # few enough to name the very settings that were trained
             ax.set(xticks=s, yticks=m)
+    figure.suptitle(title, x=0.01, ha="left", weight="bold")
     return figure
 
 
@@ -377,7 +376,7 @@ def ablation_spread(panels: Sequence[Panel], *, title: str = "") -> Figure:
         low, high = 100 * binom.ppf([0.025, 0.975], panel["n"], mean / 100) / panel["n"]
         ax.axhspan(low, high, color=GREY, alpha=0.2, linewidth=0)
         ax.axhline(mean, color=GREY, linewidth=1.2)
-        handles["95 % of accuracies, were all settings alike and their images others"] = Patch(color=GREY, alpha=0.3)
+        handles["95 % range, were all settings equal"] = Patch(color=GREY, alpha=0.3)
         right = len(s) + np.linspace(-0.25, 0.25, 2 * len(again) + 1)[1::2]
         (handles["s = 1, m = 0.1, one per seed"],) = ax.plot(right, again, "D", ms=6, color=RED, mfc="white", mew=1.6)
         for j, color in enumerate(matplotlib.colormaps["viridis"](np.linspace(0, 0.92, len(m)))):
@@ -521,16 +520,35 @@ def _embedded(panel: Panel) -> tuple[Array, Array, Array, float]:
     )
 
 
+def _view(points: Array, labels: Array) -> dict[str, int]:
+    """Elevation and azimuth, in degrees, from which the two class means nearest to each other on the page lie furthest apart."""
+    means = np.stack([points[labels == c].mean(0) for c in np.unique(labels)])
+
+    def nearest(view: tuple[int, int]) -> float:
+        elevation, azimuth = np.radians(view)
+        right = np.array([-np.sin(azimuth), np.cos(azimuth), 0.0])
+        up = np.cross(
+            [np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)], right
+        )
+        flat = means @ np.stack([right, up]).T
+        apart = np.linalg.norm(flat[:, None] - flat, axis=2)
+        return float(apart[np.triu_indices(len(flat), 1)].min(initial=np.inf))
+
+    best = max(product(range(15, 50, 5), range(-180, 180, 5)), key=nearest)
+    return dict(zip(("elev", "azim"), best, strict=True))
+
+
 @_styled
 def embedding(panels: Sequence[Panel], classes: Sequence[str] = "0123456789") -> Figure:
     """Figure 4: embedded test points by class, one panel per method: `method`, `points` (N, 3), `labels` (N,), which number
-    the names in `classes`."""
+    the names in `classes`. Each is seen from where its classes hide each other least."""
     columns = min(3, len(_panels(panels)))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(3.9 * columns, 3.7 * rows + 0.4), layout="constrained")
     for k, panel in enumerate(panels):
         points, labels, middle, half = _embedded(panel)
         ax = _axes3d(figure, rows, columns, k + 1, label(panel["method"]), height=1.0)
+        ax.view_init(**_view(points, labels))
         ax.scatter(*points.T, c=[PETROFF10[int(c) % 10] for c in labels], s=7, linewidths=0, depthshade=False)
         ax.set(**{f"{axis}lim": (a - half, a + half) for axis, a in zip("xyz", middle, strict=True)})
     drawn = np.unique(np.concatenate([np.asarray(panel["labels"]) for panel in panels])).astype(int)
@@ -609,7 +627,8 @@ def _accuracy(
 
 @_styled
 def accuracy_panels(panels: Sequence[Panel], total: int, *, levels: Sequence[float] = (), title: str = "") -> Figure:
-    """`accuracy_curve` for several attacks: each panel has a `title`, `eps` (E,) and `correct`, a method's counts (E,)."""
+    """`accuracy_curve` for several attacks: each panel has a `title`, `eps` (E,), `correct`, a method's counts (E,), and, if what
+    is counted is no accuracy, its `ylabel`."""
     columns = 2 if len(_panels(panels)) == 4 else min(3, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(3.7 * columns, 3.1 * rows + 0.8), layout="constrained")
@@ -619,7 +638,8 @@ def accuracy_panels(panels: Sequence[Panel], total: int, *, levels: Sequence[flo
         _accuracy(ax, panel["eps"], panel["correct"], total, levels, alpha=0.15 if len(names) <= 3 else 0.06)
         ax.set_title(panel["title"])
         ax.set(xlabel="perturbation, L2 norm" if k + columns >= len(panels) else "")
-        ax.set(ylabel=f"accuracy (%), n = {total}" if k % columns == 0 else "")
+        named, beside = (panels[i].get("ylabel", "accuracy") for i in (k, max(k - 1, 0)))
+        ax.set(ylabel=f"{named} (%), n = {total}" if k % columns == 0 or named != beside else "")
     _legend_below(figure, names)
     figure.suptitle(title, x=0.01, ha="left", weight="bold")
     return figure

@@ -17,7 +17,7 @@ from isce.data import DATASETS
 from isce.evaluate import Evaluation, find, label, of_any
 from isce.methods import get
 from isce.models import BACKBONES
-from isce.paper import ABLATION, ABLATION_ATTACKS, COMPARISON
+from isce.paper import ABLATION, ABLATION_ATTACKS, CLAIMS, COMPARISON
 from isce.profiles import Profile, load
 from isce.tables import attacked, cells, layout, markdown, measure, recorded, render, save, text, told
 
@@ -209,15 +209,32 @@ def glance(nets: Sequence[tuple[str, str, str]]) -> str:
     return str(wide.to_markdown(index=False))
 
 
+def claims(names: Sequence[str]) -> str:
+    """The paper's claims in Markdown: their verdicts as written and properly attacked, by profile; theory's stand as written."""
+    table = pd.DataFrame()
+    for name in names:
+        wide = verdicts.side_by_side(verdicts.judge(load(name)))
+        written, attacked, theory = (wide[verdicts.HEADS[arm]] for arm in "BC-")
+        if table.empty:
+            table = wide[["claim", "the paper"]].assign(judged_on=[claim.where for claim in CLAIMS.values()])
+        table[f"{name}: as written"] = written.where(written != "", theory)
+        table[f"{name}: properly attacked"] = attacked
+    return str(table.rename(columns={"judged_on": "judged on"}).to_markdown(index=False))
+
+
 MARKED = re.compile(r"(<!-- results: ([\w; ]+?), written[^>]*-->\n).*?(\n<!-- end of results -->)", re.DOTALL)
 
 
 def update_readme(name: str, readme: Path) -> None:
     """Renew what a README shows of a profile between the markers `<!-- results: profile block backbone, written ...` and
-    `<!-- end of results -->`: that network's `headline`; a `glance` of several that stand there with `;` between them."""
+    `<!-- end of results -->`: that network's `headline`; a `glance` of several that stand there with `;` between them; the
+    `claims` where `claims profile profile` stands there."""
 
     def renewed(found: re.Match[str]) -> str:
         start, names, end = found.groups()
+        first, *profiles = names.split()
+        if first == "claims":
+            return f"{start}\n{claims(profiles)}\n{end}" if name in profiles else found[0]
         nets = [(profile, block, net) for profile, block, net in (part.split() for part in names.split(";"))]
         if name not in {profile for profile, _, _ in nets}:
             return found[0]
@@ -283,13 +300,29 @@ def _lacks(own: Sequence[tuple[Evaluation, dict[str, Any] | None]], trained: Col
     return "every attack" + (f", and {waiting} of {len(nets)} trainings" if waiting else "")
 
 
+ABBREVIATIONS = (
+    "**How to read the columns.** *PGD un/tar 50*: untargeted or targeted, 50 steps; *margin*, *distance*: with that objective in "
+    "cross-entropy's place. *DF 50*: DeepFool, 50 steps. *FAB-T*, *APGD*: AutoAttack's, alone. Without more an attack sees the "
+    "network's outputs; *on raw*: the logits before their normalisation; *on x20*: outputs times 20; *on transfer*: an SCE network "
+    "of the same seed; *on eot20*: the mean of 20 random passes. *Worst case*: images that withstand all these attacks at the radius "
+    "(on a random model: the strongest), of those attacks that have met as many seeds as AutoAttack; beside it, of how many."
+)
+
+
 def document(profile: Profile, tables: Mapping[int, pd.DataFrame]) -> str:
     """A profile's tables, as from `with_records`, and its verdicts in Markdown: for readers without a notebook."""
     judged = verdicts.judge(profile)
     parts = [f"# Records of profile {profile.name}: {profile.title}"]
     parts += ["Written by `make results`; do not edit. Methods and data sets without a record are left out of a table."]
     parts += ["## Verdicts", "Rules, numbers and tests: [the ledger of claims](#the-ledger-of-claims) below."]
-    parts += [str(verdicts.side_by_side(judged).to_markdown(index=False)), "## The paper's tables"]
+    parts += [str(verdicts.side_by_side(judged).to_markdown(index=False))]
+    why = judged[judged["verdict"] == verdicts.NOT_ASKED]
+    parts += [
+        f"*{verdicts.NOT_ASKED.capitalize()}*: "
+        + "; ".join(f"{c}, {a}: {w}" for c, a, w in zip(why["claim"], why["arm"], why["measured"], strict=True))
+        + "."
+    ]
+    parts += [ABBREVIATIONS, "## The paper's tables"]
     parts += [render(number, profile, long).rstrip() for number, long in tables.items()]
     parts.append("## Every attack, network by network")
     for block, backbone in profile.nets:
@@ -309,6 +342,6 @@ def document(profile: Profile, tables: Mapping[int, pd.DataFrame]) -> str:
         command = f"`make replicate PROFILE={profile.name}`"
         parts.append(f"{command} makes what is missing, and nothing twice; `benchmarks/stages.py` any part of it.")
         parts.append(str(gaps.to_markdown(index=False)))
-    ledger = judged[judged["verdict"] != verdicts.OPEN]
+    ledger = judged[~judged["verdict"].isin([verdicts.OPEN, verdicts.NOT_ASKED])]
     parts += ["## The ledger of claims", COMPARISON, str(ledger.to_markdown(index=False))]
     return "\n\n".join(parts) + "\n"

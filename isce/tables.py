@@ -201,13 +201,18 @@ def together(profile: Profile, found: ByAttack) -> ByAttack:
 def survivors(found: ByAttack, random: bool = False) -> dict[int, np.ndarray]:
     """Which images stayed right under all of these attacks, on the seeds and the images that all of them have met.
 
-    random: under the strongest of them. Each record of a model that is itself random holds another draw of it, and an image that
-    is right in every one of many draws is rare even without an attack.
+    random: see `worst`.
     """
     per_attack = nested(list(found.values()))
     seeds = sorted(set.intersection(*map(set, per_attack))) if per_attack else []
     stacked = {seed: np.stack([right[seed] for right in per_attack]) for seed in seeds}  # (attacks, n)
-    return {seed: rows[rows.sum(1).argmin()] if random else rows.all(0) for seed, rows in stacked.items()}
+    return {seed: worst(rows, random) for seed, rows in stacked.items()}
+
+
+def worst(right: np.ndarray, random: bool = False) -> np.ndarray:
+    """Outcomes (attacks, n) -> (n,), those that all attacks leave right; of a random model, those of the strongest attack: each
+    record holds another draw of it, and an image that is right in every one of many draws is rare even without an attack."""
+    return np.asarray(right[right.sum(1).argmin()] if random else right.all(0))
 
 
 def worst_outcomes(profile: Profile, block: str, backbone: str, method: str, level: float) -> dict[int, np.ndarray]:

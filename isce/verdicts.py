@@ -23,14 +23,15 @@ from isce.methods import METHODS
 from isce.profiles import Profile
 from isce.tables import LEVEL, nested, outcomes, p_below, worst_outcomes
 
-STANDS, PART, FAILS, OPEN = "stands", "stands in part", "fails", "cannot be tested"
+STANDS, PART, FAILS, OPEN = "stands", "stands in part", "fails", "not run"
 UNDECIDED = "undecided"  # some of what the rule counts has a record, and the rest could turn the verdict
-COLORS = {STANDS: "#d7efdc", FAILS: "#f6d5d2", PART: "#fbecc8", UNDECIDED: "#e3e6f5", OPEN: "#eeeeee"}
+NOT_ASKED = "does not apply"
+COLORS = {STANDS: "#d7efdc", FAILS: "#f6d5d2", PART: "#fbecc8", UNDECIDED: "#e3e6f5", OPEN: "#eeeeee", NOT_ASKED: ""}
 ARMS = {"A": "A, as coded", "B": "B, as written", "C": "C, properly attacked"}
 HEADS = ARMS | {"-": "no arm: theory"}
 PAIRED = f"exact sign-flip test on the same images, p < {LEVEL}, above with every seed"
 NO_RECORD = "no record in this profile"
-WHY_NOT = {
+WHY_NOT = {  # why an arm says nothing of a claim
     ("C4", "A"): "the script has no SimBA",
     ("C5", "A"): "the script has ResNet-32 alone",
     ("C6", "A"): "the script has no AT",
@@ -496,7 +497,7 @@ def judge(profile: Profile) -> pd.DataFrame:
         for arm in ARMS if claim.id in RULES else "-":
             why = WHY_NOT.get((claim.id, arm))
             finding = (
-                theory_of[claim.id] if arm == "-" else Finding(OPEN, why) if why else RULES[claim.id](profile, arm)
+                theory_of[claim.id] if arm == "-" else Finding(NOT_ASKED, why) if why else RULES[claim.id](profile, arm)
             )
             evidence = {"A": "notebooks as-coded-*", "C": f"worst case on the networks of: {claim.where}"}
             rows.append(
@@ -509,7 +510,7 @@ def judge(profile: Profile) -> pd.DataFrame:
                     "n": finding.n,
                     "test": finding.test,
                     "verdict": finding.verdict,
-                    "evidence": "" if finding.verdict == OPEN else evidence.get(arm, claim.where),
+                    "evidence": "" if finding.verdict in (OPEN, NOT_ASKED) else evidence.get(arm, claim.where),
                 }
             )
     return pd.DataFrame(rows)
@@ -526,6 +527,6 @@ def side_by_side(judged: pd.DataFrame) -> pd.DataFrame:
 def styled(ledger: pd.DataFrame) -> Styler:
     """A table of `judge` or `side_by_side` for a notebook, its verdicts coloured."""
     lines: list[Any] = [{"selector": "td, th", "props": "text-align: left; vertical-align: top; white-space: normal"}]
-    colors = {verdict: f"background: {color}" for verdict, color in COLORS.items()}
+    colors = {verdict: f"background: {color}" for verdict, color in COLORS.items() if color}
     style = ledger.style.hide(axis="index").map(lambda cell: colors.get(str(cell), ""))
     return style.set_table_styles(lines)

@@ -67,7 +67,7 @@ def test_inference_region_shows_the_points_and_counts_those_outside() -> None:
     grey, orange = figure.axes[0].collections[-2:]
     np.testing.assert_array_equal(grey.get_offsets(), region()["clean"])
     np.testing.assert_array_equal(orange.get_offsets(), region()["adversarial"])
-    assert titles(figure)[0] == "SCE\noutside their region: clean 25 %, adversarial 50 %"
+    assert titles(figure)[0] == "SCE\nmisclassified: clean 25 %, adversarial 50 %"
 
 
 def test_label_regression_draws_the_four_panels_as_given() -> None:
@@ -193,12 +193,25 @@ def test_embedding_has_a_panel_per_method_and_one_colour_per_class() -> None:
     panels = embedded("sce", "isce", "label_smoothing", "at")
     figure = plots.embedding(panels)
     assert titles(figure) == ["SCE", "I-SCE", "Label smoothing", "AT"]
+
     (cloud,) = figure.axes[1].collections
     assert isinstance(cloud, Path3DCollection)
     np.testing.assert_array_equal(np.stack(cloud._offsets3d, 1), panels[1]["points"])  # type: ignore[attr-defined]
     spans = {round(float(np.ptp(getattr(figure.axes[0], f"get_{axis}lim")())), 9) for axis in "xyz"}
     assert len(spans) == 1
     assert len({tuple(color) for color in np.asarray(cloud.get_facecolor())}) == 10
+
+
+def test_an_embedding_is_seen_from_where_no_class_hides_another() -> None:
+    """Two classes that lie behind each other as seen along (1, 1, 1), and one beside them."""
+    means = np.array([[1.0, 1.0, 1.0], [9.0, 9.0, 9.0], [-5.0, 5.0, 0.0]])
+    labels = np.arange(30) % 3
+    points = means[labels] + 0.1 * RNG.standard_normal((30, 3))
+    (ax,) = plots.embedding([{"method": "isce", "points": points, "labels": labels}]).axes
+    elevation, azimuth = np.radians([ax.elev, ax.azim])
+    towards = [np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)]
+    apart = [np.linalg.norm(np.cross(means[a] - means[b], towards)) for a, b in ((0, 1), (0, 2), (1, 2))]
+    assert min(apart) > 6  # of 7.1, 7.1 and 10.9 in space
 
 
 def test_embedding_menu_shows_one_method_at_a_time() -> None:

@@ -60,7 +60,10 @@ def test_without_a_record_nothing_but_the_theory_is_judged(digits: Profile) -> N
     assert theory["verdict"].tolist() == [verdicts.PART] * 3
     rest = judged[judged["arm"] != "-"]
     assert rest.groupby("claim")["arm"].agg("".join).eq("ABC").all()
-    assert set(rest["verdict"]) == {verdicts.OPEN}
+    open_ = rest["measured"] == verdicts.NO_RECORD
+    assert set(rest.loc[open_, "verdict"]) == {verdicts.OPEN}
+    assert set(rest.loc[~open_, "verdict"]) == {verdicts.NOT_ASKED}
+    assert len(rest[~open_]) == len(verdicts.WHY_NOT)
     why = rest.set_index(["claim", "arm"])["measured"]
     assert why["C4", "A"] == "the script has no SimBA"
     assert why["C4", "B"] == verdicts.NO_RECORD
