@@ -19,6 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.distance import cdist
 from scipy.stats import binom
 
 from isce.methods import CONTROLS, METHODS
@@ -320,7 +321,7 @@ def ablation_surface(panels: Sequence[Panel], *, title: str = "") -> Figure:
     """Figure 3: accuracy over (s, m), up to four panels of `title`, `s` (S,), `m` (M,), `accuracy` (S, M) in %.
 
     Heights and colours are a panel's own, from its lowest to its highest accuracy, which its title says: what varies by a point
-    within a panel may vary by fifty between data sets. The best (s, m) is marked.
+    within a panel may vary by fifty between data sets. A dot is a network; the best (s, m) is red.
     """
     data = [_surface(panel, "accuracy") for panel in _panels(panels, 4)]
     columns = min(2, len(data))
@@ -335,6 +336,9 @@ def ablation_surface(panels: Sequence[Panel], *, title: str = "") -> Figure:
             {"edgecolor": "white", "linewidth": 0.4, "rcount": 40, "ccount": 40},
         )
         ax.plot_surface(*mesh, accuracy, cmap="viridis", **look)
+        ax.scatter(
+            *mesh, accuracy, s=7, color=INK, depthshade=False, linewidths=0, zorder=9
+        )  # those that a fold hides, too
         ax.plot([s[i]], [m[j]], [accuracy[i, j]], marker="o", markersize=6, color=RED, zorder=10)
         ax.set(xlabel="s", ylabel="m", zlabel="accuracy (%)")
         if len(s) <= 6 and len(m) <= 6:  # few enough to name the very settings that were trained
@@ -520,21 +524,22 @@ def _embedded(panel: Panel) -> tuple[Array, Array, Array, float]:
     )
 
 
-def _view(points: Array, labels: Array) -> dict[str, int]:
-    """Elevation and azimuth, in degrees, from which the two class means nearest to each other on the page lie furthest apart."""
-    means = np.stack([points[labels == c].mean(0) for c in np.unique(labels)])
+def _view(points: Array, labels: Array, near: float) -> dict[str, int]:
+    """Elevation and azimuth, in degrees, from which points lie furthest on the page from those of other classes: on average,
+    where what is further than `near` is no better than `near`."""
+    some = np.unique(np.linspace(0, len(points) - 1, 300).astype(int))
+    points, other = points[some], labels[some][:, None] != labels[some]
 
-    def nearest(view: tuple[int, int]) -> float:
+    def apart(view: tuple[int, int]) -> float:
         elevation, azimuth = np.radians(view)
         right = np.array([-np.sin(azimuth), np.cos(azimuth), 0.0])
         up = np.cross(
             [np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)], right
         )
-        flat = means @ np.stack([right, up]).T
-        apart = np.linalg.norm(flat[:, None] - flat, axis=2)
-        return float(apart[np.triu_indices(len(flat), 1)].min(initial=np.inf))
+        flat = points @ np.stack([right, up]).T
+        return float(np.where(other, cdist(flat, flat), np.inf).min(1).clip(max=near).mean())
 
-    best = max(product(range(15, 50, 5), range(-180, 180, 5)), key=nearest)
+    best = max(product(range(15, 50, 5), range(-180, 180, 10)), key=apart)
     return dict(zip(("elev", "azim"), best, strict=True))
 
 
@@ -548,7 +553,7 @@ def embedding(panels: Sequence[Panel], classes: Sequence[str] = "0123456789") ->
     for k, panel in enumerate(panels):
         points, labels, middle, half = _embedded(panel)
         ax = _axes3d(figure, rows, columns, k + 1, label(panel["method"]), height=1.0)
-        ax.view_init(**_view(points, labels))
+        ax.view_init(**_view(points, labels, near=0.15 * half))
         ax.scatter(*points.T, c=[PETROFF10[int(c) % 10] for c in labels], s=7, linewidths=0, depthshade=False)
         ax.set(**{f"{axis}lim": (a - half, a + half) for axis, a in zip("xyz", middle, strict=True)})
     drawn = np.unique(np.concatenate([np.asarray(panel["labels"]) for panel in panels])).astype(int)

@@ -329,8 +329,8 @@ def document(profile: Profile, tables: Mapping[int, pd.DataFrame]) -> str:
         shown = recorded(attacked(profile, block, backbone))
         if len(shown):
             dataset = DATASETS[profile.stand_in[block]].label
-            parts.append(f"**Every attack on {backbone}, {dataset}**, worst case of all at the same radius last.")
-            parts.append(markdown(layout(profile, shown)))
+            parts.append(f"**Every attack on {backbone}, {dataset}**, the worst case at each radius last.")
+            parts.append(markdown(layout(profile, shown), turned=True))
         if len(found := masking(profile, block, backbone)):
             parts.append(
                 f"**Is it gradient masking?** Checks of `notebooks/gradient_masking.ipynb` on {backbone}, {block}."

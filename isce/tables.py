@@ -511,8 +511,10 @@ def sources(profile: Profile) -> pd.DataFrame:
     return pd.DataFrame(rows.values())
 
 
-def markdown(wide: pd.DataFrame) -> str:
-    """A table of `layout` in Markdown; the columns' levels are joined, the data set's name left to the caption."""
+def markdown(wide: pd.DataFrame, *, turned: bool = False) -> str:
+    """A table of `layout` in Markdown; the columns' levels are joined, the data set's name left to the caption. `turned`: a row
+    per attack, a column per method."""
     heads = wide.columns.to_frame(index=False).itertuples(index=False)
     flat = wide.set_axis([", ".join(filter(None, [what, level])) for _, level, what in heads], axis=1)
+    flat = flat.T.rename_axis("attack") if turned else flat
     return str(flat.reset_index().to_markdown(index=False))

@@ -246,6 +246,8 @@ def halved(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _train(spec: Spec, device: torch.device, progress: bool) -> None:
+    if progress:
+        record.log(f"isce: {spec.run_id} is trained here: neither runs/ nor results/ have its weights")
     sets = data.load(spec.dataset)
     train, validation, test = (split.to(device) for split in sets)
     model = spec.build().to(device)

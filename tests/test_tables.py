@@ -340,6 +340,13 @@ def test_markdown(ranked: Profile) -> None:
     lines = [line for line in text.splitlines() if line.startswith("| Normalisation only")]
     assert len(lines) == 2  # one for each data set
     assert "n.r." not in "".join(lines)  # the paper has no such row
+    wide = tables.layout(ranked, tables.cells(7, ranked)[lambda long: long["block"] == "mnist"])
+    rows, turned = (
+        [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if "---" not in line]
+        for text in (tables.markdown(wide), tables.markdown(wide, turned=True))
+    )
+    assert [list(column)[1:] for column in zip(*turned, strict=True)] == [row[1:] for row in rows]
+    assert turned[0] == ["attack", *(name for name, *_ in rows[1:])]
     other = printed(3, ranked)
     assert "The paper's numbers: not recoverable, in any cell." in other
     assert "n.r." not in other  # said once

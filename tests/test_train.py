@@ -224,9 +224,10 @@ def test_a_training_that_ends_elsewhere_than_the_committed_one_says_so(
     (folder / "model.safetensors").unlink()  # only the first seed's are committed
     done = record.read_json(folder / "result.json") or {}
     record.write_json(folder / "result.json", done | {"weights_sha256": "that of another processor"})
-    load_or_train(spec, "cpu", progress=False)
-    (said,) = capsys.readouterr().err.strip().splitlines()
-    assert said.startswith(f"isce: {spec.run_id}: not the weights that results/ has records of")
+    load_or_train(spec, "cpu")
+    first, *_, last = capsys.readouterr().err.strip().splitlines()
+    assert first == f"isce: {spec.run_id} is trained here: neither runs/ nor results/ have its weights"
+    assert last.startswith(f"isce: {spec.run_id}: not the weights that results/ has records of")
 
 
 def test_damaged_weights_are_trained_again(own_runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
