@@ -91,16 +91,16 @@ def _panels(panels: Sequence[Panel], most: int = 99) -> Sequence[Panel]:
 def inference_region(panels: Sequence[Panel], *, xlabel: str = "feature 1", ylabel: str = "feature 2") -> Figure:
     """Figure 1, measured: clean features (grey), adversarial ones (orange), and the decision boundary of the model.
 
-    Each panel: `title`; `clean`, `adversarial` (N, 2); `labels` (N,); `decision` (H, W), the class predicted over the plane,
-    rows along y; `extent` (left, right, bottom, top) of the centres of that grid's outer cells. The share printed below the
-    title counts the points that lie in the cell of another class than their label's: they are misclassified.
+    Each panel: `title`; `clean`, `adversarial` (N, 2); `wrong` (2, N), which of them the model misclassifies; `decision`
+    (H, W), the class predicted over the plane, rows along y; `extent` (left, right, bottom, top) of the centres of that
+    grid's outer cells. (The cells are too coarse to count by, where classes meet.)
     """
     n = len(_panels(panels))
     figure = Figure(figsize=(4.6 * n, 4.9), layout="constrained")
     for k, panel in enumerate(panels):
         clean = _array("clean", panel["clean"], None, 2)
         adversarial = _array("adversarial", panel["adversarial"], len(clean), 2)
-        labels, grid = _array("labels", panel["labels"], len(clean)), _array("decision", panel["decision"], None, None)
+        wrong, grid = _array("wrong", panel["wrong"], 2, len(clean)), _array("decision", panel["decision"], None, None)
         left, right, bottom, top = _array("extent", panel["extent"], 4)
         x, y = np.linspace(left, right, grid.shape[1]), np.linspace(bottom, top, grid.shape[0])
         ax = figure.add_subplot(1, n, k + 1)
@@ -109,13 +109,10 @@ def inference_region(panels: Sequence[Panel], *, xlabel: str = "feature 1", ylab
             ax.contourf(x, y, inside, [0.5, 1.5], colors=[PETROFF10[int(c) % 10]], alpha=0.10)
             if 0 < inside.mean() < 1:
                 ax.contour(x, y, inside, [0.5], colors=[INK], linewidths=1.0)
-        outside = []
         for points, color, name in ((clean, GREY, "clean"), (adversarial, ORANGE, "adversarial")):
             ax.scatter(points[:, 0], points[:, 1], s=9, color=color, alpha=0.75, linewidths=0, label=name, zorder=3)
-            column = np.clip(np.rint((points[:, 0] - left) / (right - left) * (len(x) - 1)), 0, len(x) - 1).astype(int)
-            row = np.clip(np.rint((points[:, 1] - bottom) / (top - bottom) * (len(y) - 1)), 0, len(y) - 1).astype(int)
-            outside.append(100 * float(np.mean(grid[row, column] != labels)))
-        ax.set_title(f"{panel['title']}\nmisclassified: clean {outside[0]:.0f} %, adversarial {outside[1]:.0f} %")
+        shares = 100 * wrong.mean(1)
+        ax.set_title(f"{panel['title']}\nmisclassified: clean {shares[0]:.0f} %, adversarial {shares[1]:.0f} %")
         ax.set(xlabel=xlabel, ylabel=ylabel, xlim=(left, right), ylim=(bottom, top))
         ax.grid(visible=False)
     handles = [

@@ -20,11 +20,11 @@ LABELS = np.arange(20) % 10
 
 
 def region() -> dict[str, object]:
-    """Two classes split at x = 0; of four points, one clean and two adversarial lie on the wrong side."""
+    """Two classes split at x = 0; of four points, one clean and two adversarial are misclassified."""
     grid = np.repeat([[0, 0, 1, 1]], 3, axis=0)
     clean = np.array([[-0.9, 0], [-0.5, 0.2], [0.9, 0], [-0.8, 0.1]])
     adversarial = np.array([[-0.9, 0], [0.5, 0.2], [0.9, 0], [-0.8, 0.1]])
-    return {"title": "SCE", "clean": clean, "adversarial": adversarial, "labels": np.array([0, 0, 1, 1]), "decision": grid,
+    return {"title": "SCE", "clean": clean, "adversarial": adversarial, "wrong": [[0, 0, 0, 1], [0, 1, 0, 1]], "decision": grid,
             "extent": (-1, 1, -1, 1)}  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def titles(figure: Figure) -> list[str]:
     return [title for ax in figure.axes for title in [ax.get_title(loc="left") or ax.get_title()] if title]
 
 
-def test_inference_region_shows_the_points_and_counts_those_outside() -> None:
+def test_inference_region_shows_the_points_and_the_share_misclassified() -> None:
     figure = plots.inference_region([region(), region()])
     assert len(figure.axes) == 2
     grey, orange = figure.axes[0].collections[-2:]
@@ -309,7 +309,10 @@ def test_matplotlib_is_left_as_it_was() -> None:
     ("call", "message"),
     [
         (lambda: plots.inference_region([]), "1 to 99 panels, got 0"),
-        (lambda: plots.inference_region([{**region(), "labels": [0, 1]}]), r"labels must have shape \(4\), got \(2,\)"),
+        (
+            lambda: plots.inference_region([{**region(), "wrong": [0, 1]}]),
+            r"wrong must have shape \(2, 4\), got \(2,\)",
+        ),
         (lambda: plots.label_regression(*[{**p, "loss": [1.0]} for p in regression()]), r"loss must have shape \(50\)"),
         (lambda: plots.label_regression_measured([pulls(rate=[1.0])]), r"rate must have shape \(4\), got \(1,\)"),
         (lambda: plots.ablation_surface(surfaces(5)), "1 to 4 panels"),
