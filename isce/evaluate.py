@@ -379,10 +379,7 @@ def _attack(
     """Make the record of an evaluation. On a CPU, CHUNK images at a time, each time as the record of so many images: what a
     kill leaves is gone on with. Those that were made on the way, by this start or one that was killed, go, unless somebody
     else asked for one (`_adopted`)."""
-    spec, made_of = (
-        evaluation.spec,
-        {"weights_sha256": _weights(evaluation.spec), "surrogate_sha256": _surrogate(evaluation)},
-    )
+    spec, made_of = evaluation.spec, _here(evaluation)
     split = data.subset(getattr(data.load(spec.dataset), evaluation.split), evaluation.n).to(device)
     earlier, rows = _begun(evaluation)
     n, at, seconds = len(split), earlier.get("n", 0), 0.0
@@ -411,7 +408,7 @@ def _attack(
                 source = record.provenance(device, DATASETS[spec.dataset].sha256, seconds, stop - earlier.get("n", 0))
                 _write(so_far, pd.concat(rows, ignore_index=True), made_of, earlier, source, outputs, passing=stop < n)
     for done in of_any(evaluation, record.runs_dir()):
-        path = evaluation.path.with_name(f"{done['run_id']}.json")
+        path = path_of(evaluation, done)
         if done["n"] < n and "passing" in done:
             with suppress(Timeout), record.lock(path).acquire(timeout=0):  # who holds it wants that record
                 if "passing" in (record.read_json(path) or {}):
@@ -469,11 +466,11 @@ def find(evaluation: Evaluation) -> dict[str, Any] | None:
     """The record of an evaluation in runs/ or results/; where there is none, that of the same attack on the most images, fewer
     or more (`n` says how many); None where no image was attacked. Records of other weights than those here do not count: a
     network trained here anew is not the one that the committed records are of."""
-    roots = (record.runs_dir(), record.results_dir())
+    roots, here = (record.runs_dir(), record.results_dir()), _here(evaluation)
     exact = [record.read_json(root / evaluation.path.relative_to(roots[0])) for root in roots]
-    if found := [done for done in exact if done and _fits(done, evaluation)]:
+    if found := [done for done in exact if done and _fits(done, here)]:
         return found[0]
-    found = [done for root in roots for done in of_any(evaluation, root) if _fits(done, evaluation)]
+    found = [done for root in roots for done in of_any(evaluation, root) if _fits(done, here)]
     return max(found, key=lambda done: done["n"], default=None)
 
 
@@ -494,12 +491,17 @@ def of_any(evaluation: Evaluation, root: Path) -> list[dict[str, Any]]:
     return [done for done in same if isinstance(done.get("n"), int)]
 
 
+def path_of(evaluation: Evaluation, done: dict[str, Any]) -> Path:
+    """Where runs/ holds `done`, a record of the evaluation on all, fewer or more of its images."""
+    return evaluation.path.with_name(f"{done['run_id']}.json")
+
+
 def _begun(evaluation: Evaluation) -> tuple[dict[str, Any], list[pd.DataFrame]]:
     """The record of fewer images that this evaluation can go on with, or of more that it is the beginning of, and its rows (of
     no more images than it asks for); none of either where there is none."""
     known = of_any(evaluation, record.runs_dir()) if evaluation.spec.arm == "B" else []
     for done in sorted(known, key=lambda done: -done["n"]):
-        path, n = evaluation.path.with_name(f"{done['run_id']}.json"), min(done["n"], evaluation.n or 0)
+        path, n = path_of(evaluation, done), min(done["n"], evaluation.n or 0)
         if path != evaluation.path and _current(done, evaluation) and (rows := _rows(done, path)) is not None:
             return done | {"n": n}, [rows[rows["image"] < n]]
     return {}, []
@@ -525,20 +527,21 @@ def _adopted(evaluation: Evaluation) -> dict[str, Any] | None:
     return done
 
 
-def _fits(done: dict[str, Any], evaluation: Evaluation) -> bool:
-    """Whether a record is of no other weights than those that are here now, if any: the model's, and those of the model it was
-    attacked through."""
-    here = {"weights_sha256": _weights(evaluation.spec), "surrogate_sha256": _surrogate(evaluation)}
+def _here(evaluation: Evaluation) -> dict[str, str | None]:
+    """The weights that are here now, as a record states them: the model's, and those of the model it is attacked through."""
+    through = _weights(evaluation.spec.surrogate()) if evaluation.attack.endswith("@transfer") else None
+    return {"weights_sha256": _weights(evaluation.spec), "surrogate_sha256": through}
+
+
+def _fits(done: dict[str, Any], here: dict[str, str | None]) -> bool:
+    """Whether a record is of no other weights than those that are `_here`, if any."""
     return all(own is None or done.get(key, own) == own for key, own in here.items())
 
 
 def _current(done: dict[str, Any], evaluation: Evaluation) -> bool:
     """`_fits`, and the model is here: what is gone on with must be of one."""
-    return _weights(evaluation.spec) is not None and _fits(done, evaluation)
-
-
-def _surrogate(evaluation: Evaluation) -> str | None:
-    return _weights(evaluation.spec.surrogate()) if evaluation.attack.endswith("@transfer") else None
+    here = _here(evaluation)
+    return here["weights_sha256"] is not None and _fits(done, here)
 
 
 def _rows(done: dict[str, Any], path: Path) -> pd.DataFrame | None:

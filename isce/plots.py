@@ -333,9 +333,8 @@ def ablation_surface(panels: Sequence[Panel], *, title: str = "") -> Figure:
             {"edgecolor": "white", "linewidth": 0.4, "rcount": 40, "ccount": 40},
         )
         ax.plot_surface(*mesh, accuracy, cmap="viridis", **look)
-        ax.scatter(
-            *mesh, accuracy, s=7, color=INK, depthshade=False, linewidths=0, zorder=9
-        )  # those that a fold hides, too
+        dots = {"s": 7, "color": INK, "linewidths": 0, "depthshade": False}
+        ax.scatter(*mesh, accuracy, zorder=9, **dots)  # those that a fold hides, too
         ax.plot([s[i]], [m[j]], [accuracy[i, j]], marker="o", markersize=6, color=RED, zorder=10)
         ax.set(xlabel="s", ylabel="m", zlabel="accuracy (%)")
         if len(s) <= 6 and len(m) <= 6:  # few enough to name the very settings that were trained

@@ -14,7 +14,7 @@ import pandas as pd
 from isce import record, verdicts
 from isce.checks import failures, from_record
 from isce.data import DATASETS
-from isce.evaluate import Evaluation, find, label, of_any
+from isce.evaluate import Evaluation, find, label, of_any, path_of
 from isce.methods import get
 from isce.models import BACKBONES
 from isce.paper import ABLATION, ABLATION_ATTACKS, CLAIMS, COMPARISON
@@ -148,11 +148,6 @@ def share_weights(weights: Path, target: Path) -> None:
         other.unlink()
 
 
-def path_of(evaluation: Evaluation, done: dict[str, Any]) -> Path:
-    """Where runs/ holds `done`, a record of the evaluation on all or fewer of its images."""
-    return evaluation.path.with_name(f"{done['run_id']}.json")
-
-
 def superseded(evaluation: Evaluation, done: dict[str, Any] | None, kept: Collection[Path]) -> list[Path]:
     """What a record of more images, `done`, takes the place of in results/; but for what other profiles ask for, `kept`."""
     if done is None:
@@ -216,10 +211,10 @@ def claims(names: Sequence[str]) -> str:
         wide = verdicts.side_by_side(verdicts.judge(load(name)))
         written, attacked, theory = (wide[verdicts.HEADS[arm]] for arm in "BC-")
         if table.empty:
-            table = wide[["claim", "the paper"]].assign(judged_on=[claim.where for claim in CLAIMS.values()])
+            table = wide[["claim", "the paper"]].assign(**{"judged on": [claim.where for claim in CLAIMS.values()]})
         table[f"{name}: as written"] = written.where(written != "", theory)
         table[f"{name}: properly attacked"] = attacked
-    return str(table.rename(columns={"judged_on": "judged on"}).to_markdown(index=False))
+    return str(table.to_markdown(index=False))
 
 
 MARKED = re.compile(r"(<!-- results: ([\w; ]+?), written[^>]*-->\n).*?(\n<!-- end of results -->)", re.DOTALL)

@@ -43,9 +43,7 @@ def in_short(judged: pd.DataFrame) -> Styler:
     table = claims.agg(lambda ids: f"{ids.nunique()} of {of}: {', '.join(ids.unique())}").unstack(fill_value="none")
     words = sorted(table.index, key=list(verdicts.COLORS).index)
     style = table.loc[words, list(dict.fromkeys(arm))].rename_axis(index=None).style
-    style.map_index(
-        lambda w: f"background: {verdicts.COLORS[w] or 'none'}; font-weight: bold; text-align: left", axis=0
-    )
+    style.map_index(lambda word: f"background: {verdicts.COLORS[word]}; font-weight: bold; text-align: left", axis=0)
     style.format_index(lambda name: verdicts.HEADS.get(str(name), str(name)), axis=1)
     lines: list[Any] = [
         {"selector": "", "props": "width: auto"},  # of the page, and its lines break

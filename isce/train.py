@@ -295,7 +295,8 @@ def fit(
     """Train `model` in place; the same recipe for every method.
 
     Adam, batch 128, learning rate 1e-3 rising to 3e-3 and falling to 0 (one cycle, in which beta_1 goes from 0.95 to 0.85
-    and back, as `OneCycleLR` does by default), no augmentation on MNIST and the digits, shifts by 4 pixels and flips on CIFAR-10. The backbone computes in bfloat16 where the hardware gains by it
+    and back, as `OneCycleLR` does by default), no augmentation on MNIST and the digits, shifts by 4 pixels and flips on
+    CIFAR-10. The backbone computes in bfloat16 where the hardware gains by it
     (`isce.models.pays_in_half`); weights, head and loss are float32. Every random draw comes from (seed, epoch), so that a
     resumed training equals an uninterrupted one. Arm A takes its own optimiser and schedule.
 

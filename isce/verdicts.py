@@ -26,7 +26,14 @@ from isce.tables import LEVEL, nested, outcomes, p_below, worst_outcomes
 STANDS, PART, FAILS, OPEN = "stands", "stands in part", "fails", "not run"
 UNDECIDED = "undecided"  # some of what the rule counts has a record, and the rest could turn the verdict
 NOT_ASKED = "does not apply"
-COLORS = {STANDS: "#d7efdc", FAILS: "#f6d5d2", PART: "#fbecc8", UNDECIDED: "#e3e6f5", OPEN: "#eeeeee", NOT_ASKED: ""}
+COLORS = {
+    STANDS: "#d7efdc",
+    FAILS: "#f6d5d2",
+    PART: "#fbecc8",
+    UNDECIDED: "#e3e6f5",
+    OPEN: "#eeeeee",
+    NOT_ASKED: "none",
+}
 ARMS = {"A": "A, as coded", "B": "B, as written", "C": "C, properly attacked"}
 HEADS = ARMS | {"-": "no arm: theory"}
 PAIRED = f"exact sign-flip test on the same images, p < {LEVEL}, above with every seed"
@@ -527,6 +534,6 @@ def side_by_side(judged: pd.DataFrame) -> pd.DataFrame:
 def styled(ledger: pd.DataFrame) -> Styler:
     """A table of `judge` or `side_by_side` for a notebook, its verdicts coloured."""
     lines: list[Any] = [{"selector": "td, th", "props": "text-align: left; vertical-align: top; white-space: normal"}]
-    colors = {verdict: f"background: {color}" for verdict, color in COLORS.items() if color}
+    colors = {verdict: f"background: {color}" for verdict, color in COLORS.items()}
     style = ledger.style.hide(axis="index").map(lambda cell: colors.get(str(cell), ""))
     return style.set_table_styles(lines)

@@ -228,9 +228,9 @@ def test_of_more_images_the_first_are_taken(digits_isce: Classifier, monkeypatch
     pd.testing.assert_frame_equal(rows.reset_index(drop=True), evaluate.load_rows(few), atol=1e-4)
 
 
-def test_an_attack_saves_as_it_goes(digits_isce: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed in its third part, it goes on there, and leaves the record of the whole alone."""
-    made, asked = evaluate.evaluate, []
+def killed_in_the_third_part(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Attacks take 10 images at a time, and the third time is a kill; how many each part had, as they come."""
+    made, asked = evaluate.evaluate, list[int]()
 
     def until_killed(model: Classifier, split: data.Split, *args: object, **options: object) -> pd.DataFrame:
         asked.append(len(split))
@@ -240,6 +240,12 @@ def test_an_attack_saves_as_it_goes(digits_isce: Classifier, monkeypatch: pytest
 
     monkeypatch.setattr(evaluate, "CHUNK", 10)
     monkeypatch.setattr(evaluate, "evaluate", until_killed)
+    return asked
+
+
+def test_an_attack_saves_as_it_goes(digits_isce: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed in its third part, it goes on there, and leaves the record of the whole alone."""
+    made, asked = evaluate.evaluate, killed_in_the_third_part(monkeypatch)
     wanted = Evaluation(SPEC, "pgd_un_10", (0.4, 0.8), 34)
     with pytest.raises(KeyboardInterrupt):
         load_or_evaluate(wanted, "cpu", progress=False)
@@ -271,21 +277,12 @@ def test_records_made_on_the_way_go(digits_isce: Classifier, monkeypatch: pytest
 def test_progress_is_saved_over_records_of_former_weights(
     digits_isce: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, wanted = evaluate.evaluate, Evaluation(SPEC, "pgd_un_10", (0.33,), 34)
+    wanted = Evaluation(SPEC, "pgd_un_10", (0.33,), 34)
     for n in (10, 20):
         stale = dataclasses.replace(wanted, n=n)
         done = load_or_evaluate(stale, "cpu", progress=False)
         record.write_json(stale.path, done | {"weights_sha256": "of another training"})
-    asked: list[int] = []
-
-    def until_killed(model: Classifier, split: data.Split, *args: object, **options: object) -> pd.DataFrame:
-        asked.append(len(split))
-        if len(asked) == 3:
-            raise KeyboardInterrupt
-        return made(model, split, *args, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(evaluate, "CHUNK", 10)
-    monkeypatch.setattr(evaluate, "evaluate", until_killed)
+    asked = killed_in_the_third_part(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         load_or_evaluate(wanted, "cpu", progress=False)
     assert load_or_evaluate(wanted, "cpu", progress=False)["n"] == 34

@@ -518,26 +518,27 @@ def test_records_of_fewer_images_are_shown_with_their_n(
     assert len(tables.survivors(tables.together(digits, met))[0]) == 15
 
 
-def test_publish_takes_away_what_more_images_supersede(
-    digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def published(digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty results/, to which the digits alone are published from an empty runs/."""
     monkeypatch.setenv("ISCE_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr(record, "results_dir", lambda: tmp_path / "results")
     monkeypatch.setattr(publish, "load", lambda _: digits)
+    return tmp_path / "results"
+
+
+def test_publish_takes_away_what_more_images_supersede(digits: Profile, published: Path) -> None:
     whole = digits.evaluation("mnist", "lenet5", "isce", "deepfool_10")
     for wanted in (dataclasses.replace(whole, n=15), whole):
         load_or_evaluate(wanted, "cpu", False)
         publish.publish("digits")
-        assert [p.stem for p in (tmp_path / "results").rglob("deepfool_10-*.json")] == [wanted.path.stem]
+        assert [p.stem for p in published.rglob("deepfool_10-*.json")] == [wanted.path.stem]
 
 
 def test_publish_takes_nothing_away_whose_successor_is_not_there(
-    digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    digits: Profile, published: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A record made in passing may go while it is being copied; what of it is copied, nobody takes away."""
-    monkeypatch.setenv("ISCE_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(record, "results_dir", lambda: tmp_path / "results")
-    monkeypatch.setattr(publish, "load", lambda _: digits)
     whole = digits.evaluation("mnist", "lenet5", "isce", "deepfool_10")
     load_or_evaluate(dataclasses.replace(whole, n=15), "cpu", False)
     publish.publish("digits")
@@ -546,11 +547,11 @@ def test_publish_takes_nothing_away_whose_successor_is_not_there(
     with monkeypatch.context() as patch:
         patch.setattr(publish, "would_be_torn", lambda *_: whole.path.unlink() or set())
         publish.publish("digits")
-    (there,) = (tmp_path / "results").rglob("deepfool_10-*.json")
+    (there,) = published.rglob("deepfool_10-*.json")
     assert json.loads(there.read_text())["n"] == 15
     record.write_json(whole.path, done | {"passing": True})
     publish.publish("digits")
-    (there,) = (tmp_path / "results").rglob("deepfool_10-*.json")
+    (there,) = published.rglob("deepfool_10-*.json")
     assert json.loads(there.read_text()) == done
 
 
