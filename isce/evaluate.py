@@ -6,10 +6,11 @@ before their normalisation. Whatever the attack saw, its images are judged by th
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from isce import as_coded, attacks, data, methods, record
-from isce.attacks.common import check_images, default_batch, finite, held, logits_of
+from isce.attacks.common import check_images, check_numbers, default_batch, finite, held, logits_of
 from isce.attacks.norms import norm_of, per_image
 from isce.data import DATASETS, Split
 from isce.models import InferenceTransform
@@ -36,7 +37,7 @@ CHUNK = 500  # images between two saves on a CPU, where an attack may take hours
 class Attack:
     """How an attack of `isce.attacks` is run at a list of levels.
 
-    kind `fixed`: once per level, an L2 radius (for arm A its own step or overshoot: it has no ball). `minimal`: once; the
+    kind `fixed`: once per level, a radius (for arm A its own step or overshoot: it has no ball). `minimal`: once; the
     perturbation found is scaled back to each level if it is longer, and tested. `queries`: once per level, a step size,
     within a query budget.
     """
@@ -158,6 +159,7 @@ def evaluate(
     batch_size: int | None = None,
     surrogate: nn.Module | None = None,
     early_stop: bool = True,
+    norm: str = "l2",
 ) -> pd.DataFrame:
     """Attack every image of `split` and judge the result by `model`.
 
@@ -165,24 +167,30 @@ def evaluate(
         model: from images in [0, 1] to outputs whose argmax is the decision; judged in eval mode.
         split: images (N, C, H, W), uint8 or floats in [0, 1], and labels (N,), on the model's device: your own as
             `isce.data.Split(images, labels)`.
-        requests: attack name -> levels, such as `{"pgd_un_50": [1.0, 2.0], "simba": [0.2]}`.
+        requests: attack name -> levels, such as `{"pgd_un_50": [1.0, 2.0], "simba": [0.2]}`: radii in `norm`, l2 or linf, of
+            SimBA step sizes.
         queries: SimBA's budget per image. seed: of targets, random starts, orders, and a random model's own draws.
         surrogate: for attacks named `...@transfer`, whose points are moved on to each radius (`to_the_edge`).
         early_stop: of PGD; False for models that decide anew in every pass (`isce.attacks.pgd`).
 
     Returns:
         A row per image, attack and level: image, attack, level, label, clean (the model's decision), adversarial (its
-        decision under attack), correct, norm (L2 of what was tested), minimal (L2 of the smallest perturbation found;
+        decision under attack), correct, norm (of what was tested), minimal (norm of the smallest perturbation found;
         NaN where none, and by transfer: that is the surrogate's), queries (used until success; NaN for other attacks).
 
     Raises:
         ValueError, TypeError: an unknown attack or surface, a level <= 0, and whatever the attack checks.
     """
-    if not requests:
-        raise ValueError('no attacks were asked for: say which, such as {"pgd_un_50": [1.0]}')
+    if not isinstance(requests, Mapping) or not requests:
+        raise ValueError(f'want attacks with their levels, such as {{"pgd_un_50": [1.0]}}, got {requests!r}')
+    if not isinstance(split, Split):
+        raise TypeError(f"want isce.data.Split(images, labels), got {type(split).__name__}")
+    check_numbers(norm)
     images, labels = split.images, split.labels
-    images = images.detach() if images.is_floating_point() else data.to_float(images)
+    if isinstance(images, Tensor) and images.dtype == torch.uint8:
+        images = data.to_float(images)
     check_images(model, images, labels)
+    images = images.detach()
     rows = []
     with (
         torch.random.fork_rng(devices=[images.device] if images.is_cuda else []),
@@ -197,10 +205,10 @@ def evaluate(
             check_levels(name, levels)
             seen = surface_of(model, surface or "outputs", surrogate)
             for level, points, smallest, used in _at_levels(
-                what, seen, images, labels, levels, queries, seed, batch_size, early_stop
+                what, seen, images, labels, levels, queries, seed, batch_size, early_stop, norm
             ):
                 if surface == "transfer" and ATTACKS[what].kind != "queries":
-                    points, smallest = to_the_edge(points, images, level), None
+                    points, smallest = to_the_edge(points, images, level, norm), None
                 decided = clean if what == "clean" else predict(model, points)
                 columns = {
                     "image": np.arange(len(images)),
@@ -210,7 +218,7 @@ def evaluate(
                     "clean": clean,
                     "adversarial": decided,
                     "correct": decided == labels,
-                    "norm": norm_of(points - images),
+                    "norm": norm_of(points - images, norm),
                     "minimal": np.nan if smallest is None else smallest,
                     "queries": np.nan if used is None else used,
                 }
@@ -225,6 +233,8 @@ def check_levels(name: str, levels: Sequence[float]) -> None:
         raise TypeError(f"{name}: want a list of levels, such as [{levels:g}], got {levels}")
     if not len(levels):
         raise ValueError(f"{name}: no levels given")
+    if wrong := [level for level in levels if isinstance(level, bool) or not isinstance(level, Real)]:
+        raise TypeError(f"{name}: every level must be a number, got {wrong[0]!r}")
     if len(set(levels)) < len(levels):
         raise ValueError(f"{name}: every level once, got {list(levels)}")
     if name != "clean" and not all(0 < level < float("inf") for level in levels):
@@ -250,6 +260,7 @@ def _at_levels(
     seed: int,
     batch_size: int | None,
     early_stop: bool,
+    norm: str,
 ) -> Iterator[tuple[float, Tensor, Tensor | None, Tensor | None]]:
     """For each level: the level, what is to be judged there, and where they apply the smallest norms and the queries."""
     attack = ATTACKS[what]
@@ -260,11 +271,13 @@ def _at_levels(
         draws = torch.Generator().manual_seed(seed)
         if what.startswith("pgd"):
             options["early_stop"] = early_stop
+        if norm != "l2" and attack.kind != "queries" and not what.startswith("as_coded"):
+            options["norm"] = norm
         return attack.run(seen, images, labels, generator=draws, batch_size=batch_size, **options)
 
     if attack.kind == "minimal":
         points = run()
-        length = norm_of(points - images)
+        length = norm_of(points - images, norm)
         smallest = torch.where(predict(seen, points) != labels, length, torch.nan)
         for level in levels:
             shrink = (level / length.clamp_min(1e-12)).clamp_max(1)

@@ -258,6 +258,7 @@ def test_cross_entropy_is_the_naive_one() -> None:
         ({"restarts": 0}, ValueError, "restarts must be at least 1"),
         ({"draws": 0}, ValueError, "draws must be a whole number"),
         ({"objective": "hinge"}, ValueError, "unknown objective 'hinge'"),
+        ({"only": "restart"}, ValueError, r"unknown check 'restart' \(did you mean 'restarts'"),
         ({"only": ["restart"]}, ValueError, r"unknown check 'restart' \(did you mean 'restarts'"),
     ],
 )
@@ -273,8 +274,30 @@ def test_bad_images() -> None:
         checks.run_checks(model, x, 1 - y, **CHEAP)
     with pytest.raises(ValueError, match="none right"):
         checks.run_checks(model, x[:0], y[:0], **CHEAP)
-    with pytest.raises(ValueError, match="finite and in"):
+    with pytest.raises(ValueError, match=r"in \[0, 1\]"):
         checks.run_checks(model, 2 * x, y, **CHEAP)
+
+
+def test_a_model_that_writes_into_its_input_is_refused() -> None:
+    class Shifts(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.sub_(0.1).flatten(1)
+
+    x = torch.rand(20, 1, 1, 4, generator=torch.Generator().manual_seed(0))
+    given = x.clone()
+    with pytest.raises(ValueError, match="changes its input in place"):
+        checks.run_checks(Shifts(), given, x.flatten(1).argmax(1), **CHEAP)
+    assert torch.equal(given, x)
+
+
+def test_one_image_can_show_nothing() -> None:
+    model, x, y = linear()
+    right = (model(x).argmax(1) == y).nonzero()[:1, 0]
+    found = checks.run_checks(checks.quantised(model), x[right], y[right], **CHEAP | {"batch_size": None, "only": None})
+    compared = [c for c in found if c.name in ("single step", "larger eps", "unbounded eps", "black box", "noise")]
+    assert [c.passed for c in compared] == [None] * 5
+    assert compared[0].says == "Not applicable: 1 image can show nothing, give more."
+    assert not next(c.passed for c in found if c.name == "zero gradients")
 
 
 # Records

@@ -498,12 +498,45 @@ def test_bad_levels(digits_isce: Classifier, split: data.Split, level: float, tm
 
 
 def test_bad_requests(digits_isce: Classifier, split: data.Split) -> None:
-    with pytest.raises(ValueError, match="no attacks were asked for"):
-        evaluate.evaluate(digits_isce, split, {})
+    for requests in ({}, ["pgd_un_50"]):
+        with pytest.raises(ValueError, match="want attacks with their levels, such as"):
+            evaluate.evaluate(digits_isce, split, requests)  # type: ignore[arg-type]
+    for level in ("0.5", torch.tensor(0.5), True):
+        with pytest.raises(TypeError, match="every level must be a number"):
+            evaluate.evaluate(digits_isce, split, {"pgd_un_10": [level]})  # type: ignore[list-item]
+    with pytest.raises(TypeError, match=r"want isce.data.Split\(images, labels\), got tuple"):
+        evaluate.evaluate(digits_isce, (split.images, split.labels), {"clean": [0.0]})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="unknown norm 'l1'"):
+        evaluate.evaluate(digits_isce, split, {"clean": [0.0]}, norm="l1")
+    for dtype in (torch.int64, torch.bool):  # 255 is white in uint8 alone
+        with pytest.raises(TypeError, match=f"images must be a float tensor in .*, got {dtype}"):
+            evaluate.evaluate(digits_isce, data.Split(split.images.to(dtype), split.labels), {"clean": [0.0]})
     with pytest.raises(TypeError, match=r"want a list of levels, such as \[0.5\]"):
         evaluate.evaluate(digits_isce, split, {"pgd_un_10": 0.5})  # type: ignore[dict-item]
     with pytest.raises(ValueError, match="in \\[0, 1\\]"):
         evaluate.evaluate(digits_isce, data.Split(split.images.float(), split.labels), {"clean": [0.0]})
+
+
+def test_linf(digits_isce: Classifier, split: data.Split) -> None:
+    levels = {"fgsm": [0.05], "pgd_un_10": [0.05, 0.1], "deepfool_50": [0.05], "apgd_ce": [0.1], "simba": [0.1]}
+    rows = evaluate.evaluate(digits_isce, split, levels, queries=30, norm="linf")
+    for (attack, level), cell in rows.groupby(["attack", "level"]):
+        assert cell["norm"].max() <= level + 1e-6, attack
+    own = attacks.pgd(
+        digits_isce,
+        data.to_float(split.images),
+        split.labels,
+        eps=0.1,
+        steps=10,
+        norm="linf",
+        generator=torch.Generator().manual_seed(0),
+    )
+    right = evaluate.predict(digits_isce, own) == split.labels
+    asked = rows[(rows["attack"] == "pgd_un_10") & (rows["level"] == 0.1)]
+    assert asked["correct"].tolist() == right.tolist()
+    assert 0 < right.sum() < N
+    found = rows[rows["attack"] == "deepfool_50"]["minimal"].dropna()
+    assert found.max() < 1 < evaluate.evaluate(digits_isce, split, {"deepfool_50": [0.5]})["minimal"].max()
 
 
 def test_float_images_of_ones_own_are_taken_as_they_are(digits_isce: Classifier, split: data.Split) -> None:

@@ -26,7 +26,7 @@ def climb(
     Success: predicted as the target with `reach_target`, else misclassified. x is the first such iterate, or the iterate
     of largest objective. Images leave at success.
     """
-    x0, y, t = batch.images, batch.labels, batch.labels if targets is None else targets
+    x0, y, t, steps = batch.images, batch.labels, targets, int(steps)
     out, success = x0.clone(), torch.zeros_like(y, dtype=torch.bool)
     value = torch.full_like(batch.logits[:, 0], float("-inf"))
     rows = torch.arange(len(y), device=y.device)
@@ -42,11 +42,12 @@ def climb(
             f = loss(logits, y, t)
         g = torch.autograd.grad(f.sum(), leaf)[0] if i < steps else g_best
         f = f.detach()
-        hit = logits.argmax(1) == t if reach_target else logits.argmax(1) != y
+        hit = logits.argmax(1) != y if t is None or not reach_target else logits.argmax(1) == t
         if hit.any():
             done, keep = rows[hit], ~hit
             out[done], success[done], value[done] = x[hit], True, f[hit]
-            x0, y, t, x, x_old, x_best, g, g_best = (s[keep] for s in (x0, y, t, x, x_old, x_best, g, g_best))
+            x0, y, x, x_old, x_best, g, g_best = (s[keep] for s in (x0, y, x, x_old, x_best, g, g_best))
+            t = None if t is None else t[keep]
             f, f_best, f_old, f_check, size, ups = (s[keep] for s in (f, f_best, f_old, f_check, size, ups))
             halved, rows = halved[keep], rows[keep]
             if not len(rows):

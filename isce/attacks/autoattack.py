@@ -1,5 +1,6 @@
 """AutoAttack, the standard ensemble: Croce & Hein 2020, https://arxiv.org/abs/2003.01690."""
 
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import Literal, overload
@@ -8,11 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from isce.attacks.apgd import apgd, apgd_targeted
-from isce.attacks.common import check_images, check_logits, check_numbers, default_batch, held, logits_of
+from isce.attacks.common import (
+    PROBABILITIES,
+    check_images,
+    check_logits,
+    check_numbers,
+    clean_logits,
+    default_batch,
+    held,
+)
 from isce.attacks.fab import fab
 from isce.attacks.square import square
 
 STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
+KNOWN = ("apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "square")
 
 
 @overload
@@ -51,32 +61,34 @@ def autoattack(
     """
     check_numbers(norm, eps=eps, steps=steps, queries=queries, batch_size=batch_size)
     attacks = (attacks,) if isinstance(attacks, str) else attacks
+    if unknown := [name for name in attacks if name not in KNOWN]:
+        raise ValueError(f"unknown attack {unknown[0]!r}: choose from {', '.join(KNOWN)}")
     check_images(model, images, labels, spatial="square" if "square" in attacks else "")
     common = {"norm": norm, "eps": eps, "batch_size": batch_size, "generator": generator}
-    size = batch_size or default_batch(images)
+    size = int(batch_size or default_batch(images))
 
     def predict(x: Tensor) -> Tensor:
-        with held(model), torch.no_grad():
-            return torch.cat([logits_of(model, part) for part in x.split(size)])
+        with held(model):
+            return clean_logits(model, x, size)
 
     out, record = images.detach().clone(), ["robust"] * len(images)
     if len(images):
         logits = predict(out)
-        check_logits(logits, labels)
+        check_logits(logits, labels, stacklevel=3)
         few = logits.shape[1]
-        known = {
+        runs = {
             "apgd-ce": partial(apgd, objective="ce", steps=steps),
             "apgd-dlr": partial(apgd, objective="dlr" if few > 2 else "margin", steps=steps),
             "apgd-t": partial(apgd_targeted, objective="dlr" if few > 3 else "margin", steps=steps),
             "fab-t": partial(fab, steps=steps),
             "square": partial(square, queries=queries),
         }
-        if unknown := [name for name in attacks if name not in known]:
-            raise ValueError(f"unknown attack {unknown[0]!r}: choose from {', '.join(known)}")
         left = torch.arange(len(images), device=images.device)
         for name in ("clean", *attacks):
             if name != "clean":
-                out[left] = known[name](model, images[left], labels[left], **common)
+                with warnings.catch_warnings():  # once is enough
+                    warnings.filterwarnings("ignore", PROBABILITIES)
+                    out[left] = runs[name](model, images[left], labels[left], **common)
                 logits = predict(out[left])
             felled = logits.argmax(1) != labels[left]
             for i in left[felled].tolist():

@@ -3,8 +3,8 @@
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from numbers import Real
+from contextlib import contextmanager, suppress
+from numbers import Integral, Real
 from typing import NamedTuple
 
 import torch
@@ -29,6 +29,11 @@ class Batch(NamedTuple):
 DEFAULTED = ("step_size", "batch_size", "freq_dims")  # where None means a default
 
 
+def whole(value: object) -> bool:
+    """Whether it is a whole number, NumPy's too; True and False are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def check_numbers(norm: str = "l2", **numbers: float | None) -> None:
     """One clear error for an unknown norm, and for hyperparameters that must be positive; None where it stands for a default.
 
@@ -40,34 +45,43 @@ def check_numbers(norm: str = "l2", **numbers: float | None) -> None:
     for name, value in numbers.items():
         if value is None and name in DEFAULTED:
             continue
-        kind = int if name in counts else Real
-        if isinstance(value, bool) or not isinstance(value, kind):
-            what = "an integer" if kind is int else "a number"
+        count = name in counts
+        if value is None or not (whole(value) if count else isinstance(value, Real) and not isinstance(value, bool)):
+            what = "an integer" if count else "a number"
             raise TypeError(f"{name} must be {what}, got {value!r} ({type(value).__name__})")
         if not math.isfinite(value) or value <= 0:
-            raise ValueError(f"{name} must be {'at least 1' if kind is int else 'finite and > 0'}, got {value}")
+            raise ValueError(f"{name} must be {'at least 1' if count else 'finite and > 0'}, got {value}")
 
 
 def check_images(model: nn.Module, images: Tensor, labels: Tensor, spatial: str = "") -> None:
-    """TypeError or ValueError unless images (N, ...) are floats in [0, 1] and labels (N,) integers beside them.
+    """TypeError or ValueError unless images (N, ...) are float32 or float64 in [0, 1] and labels (N,) integers beside them.
 
-    `spatial` names what needs images (N, C, H, W).
+    `spatial` names what needs images (N, C, H, W). Half precision is too coarse for an attack: rounding moves points out of
+    their ball, and no margin is clear of it (`clearly_wrong`); the model may compute in it all the same.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     if not isinstance(images, Tensor) or not images.is_floating_point():
         kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise TypeError(f"images must be a float tensor in [0, 1], got {kind}: convert, e.g. images.float() / 255")
+    if images.dtype not in (torch.float32, torch.float64):
+        raise TypeError(
+            f"images must be float32 or float64, got {images.dtype}: give images.float() and let the model cast what it gets"
+        )
     if images.dim() < 2:
         raise ValueError(f"images must be a batch (N, ...), got shape {tuple(images.shape)}: try images[None]")
     if spatial and images.dim() != 4:
         raise ValueError(f"{spatial} needs images (N, C, H, W), got shape {tuple(images.shape)}")
     check_classes("labels", labels, images)
-    if images.numel() and not (bool(images.isfinite().all()) and images.min() >= 0 and images.max() <= 1):
+    lost = int((~images.isfinite()).sum())
+    if lost:
         raise ValueError(
-            f"images must be finite and in [0, 1], got {images.min():.4g} to {images.max():.4g}"
-            f" and {int((~images.isfinite()).sum())} not finite: move normalisation into the model"
+            f"images must be finite and in [0, 1], {lost} of their numbers are not finite: leave such images out"
         )
+    low, high = (float(images.detach().min()), float(images.detach().max())) if images.numel() else (0.0, 1.0)
+    if low < 0 or high > 1:
+        way = "images.clamp(0, 1)" if max(-low, high - 1) < 1e-3 else "move normalisation into the model"
+        raise ValueError(f"images must be finite and in [0, 1], got {low:.9g} to {high:.9g}: {way}")
 
 
 def check_classes(name: str, classes: Tensor, images: Tensor) -> None:
@@ -80,9 +94,12 @@ def check_classes(name: str, classes: Tensor, images: Tensor) -> None:
         raise ValueError(f"{name} are on {classes.device}, images on {images.device}: move them together")
 
 
-def check_logits(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> None:
+PROBABILITIES = "the model seems to return probabilities"
+
+
+def check_logits(logits: Tensor, labels: Tensor, targets: Tensor | None = None, stacklevel: int = 4) -> None:
     """ValueError for `logits_of` a model with one class or not finite, or for classes that they lack; UserWarning for
-    probabilities."""
+    probabilities, at the line `stacklevel` calls up."""
     if logits.shape[1] < 2:
         raise ValueError("the model has one class: an attack needs at least two")
     if not bool(logits.isfinite().all()):
@@ -94,7 +111,7 @@ def check_logits(logits: Tensor, labels: Tensor, targets: Tensor | None = None) 
     if targets is not None and bool((targets == labels).any()):
         raise ValueError("some targets equal the label: a target must be a wrong class")
     if bool((logits >= 0).all()) and bool(((logits.sum(1) - 1).abs() < 1e-3).all()):
-        warnings.warn("the model seems to return probabilities: attacks need logits, remove its softmax", stacklevel=4)
+        warnings.warn(f"{PROBABILITIES}: attacks need logits, remove its softmax", stacklevel=stacklevel)
 
 
 @contextmanager
@@ -102,12 +119,15 @@ def held(model: nn.Module) -> Iterator[None]:
     """The model in eval mode, its parameters asking for no gradient, gradients on whatever the caller's mode.
 
     Each submodule's own mode and each parameter's own `requires_grad` come back after. An attack differentiates by images
-    alone; a graph that leaves the parameters out keeps fewer activations.
+    alone; a graph that leaves the parameters out keeps fewer activations. Frozen TorchScript has no mode, and what
+    `torch.export` makes keeps the one it was exported in.
     """
-    modes = [(module, module.training) for module in model.modules()]
+    modes = [(module, True) for module in model.modules() if getattr(module, "training", False)]
     wanted = [p for p in model.parameters() if p.requires_grad]
     try:
-        model.eval()
+        if modes:
+            with suppress(NotImplementedError):
+                model.eval()
         for p in wanted:
             p.requires_grad_(False)
         with torch.inference_mode(False), torch.enable_grad():
@@ -127,6 +147,18 @@ def logits_of(model: nn.Module, x: Tensor) -> Tensor:
     if logits.dim() != 2 or len(logits) != len(x):
         raise ValueError(f"the model must return logits of shape ({len(x)}, K), got {tuple(logits.shape)}")
     return logits.to(x.dtype)
+
+
+def clean_logits(model: nn.Module, images: Tensor, size: int) -> Tensor:
+    """`logits_of` images (N, ...), (N, K), `size` at a time; ValueError where the model writes into what it is given, which would
+    change the caller's images. The model is `held`."""
+    given, parts = images.detach().clone(), []
+    with torch.no_grad():
+        for part in given.split(size):
+            parts.append(logits_of(model, part))
+    if not torch.equal(given, images):
+        raise ValueError("the model changes its input in place: let it begin with x.clone(), or without inplace=True")
+    return torch.cat(parts)
 
 
 def differentiable(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -180,7 +212,7 @@ def launch(
     batch_size: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Check the input, leave misclassified images as they are, and `attack` the rest in batches of `batch_size`.
+    """Check the input, leave misclassified images as they are, targeted or not, and `attack` the rest in batches of `batch_size`.
 
     Targeted without targets: a uniformly random wrong class for each image, from its seed.
     Returns the adversarial images, (N, ...) as the images. Errors are those of the checks above.
@@ -193,15 +225,10 @@ def launch(
         check_classes("targets", targets, images)
     if not len(images):
         return images.detach().clone()
-    size, key = batch_size or default_batch(images), random.draw_key(generator)
+    size, key = int(batch_size or default_batch(images)), random.draw_key(generator)
     with held(model):
         clean, adversarial = images.detach().clone(), images.detach().clone()  # not the caller's inference tensors
-        with torch.no_grad():
-            logits = torch.cat([logits_of(model, x) for x in clean.split(size)])
-        if not torch.equal(clean, adversarial):
-            raise ValueError(
-                "the model changes its input in place: let it begin with x.clone(), or without inplace=True"
-            )
+        logits = clean_logits(model, clean, size)
         check_logits(logits, labels, targets)
         labels, targets = labels.long(), None if targets is None else targets.long()
         seeds = torch.cat([random.image_seeds(x, key) for x in clean.split(size)])

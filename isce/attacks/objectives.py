@@ -4,6 +4,7 @@ Attacks use an objective's order and the direction of its gradient, image by ima
 goes through an increasing function. `ce` relies on that to be free of saturation.
 """
 
+import inspect
 from collections.abc import Callable
 
 import torch
@@ -84,10 +85,30 @@ OBJECTIVES: dict[str, Objective] = {
 }
 
 
+def _own(objective: Objective) -> Objective:
+    wanted = "an objective is a function (logits, labels, targets) -> (N,), such as lambda z, y, t: F.cross_entropy(z, y, reduction='none')"
+    try:
+        inspect.signature(getattr(objective, "forward", objective)).bind(None, None, None)
+    except TypeError:
+        raise TypeError(f"{objective} does not take three arguments: {wanted}") from None
+
+    def checked(logits: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
+        values = objective(logits, labels, targets)
+        if not isinstance(values, Tensor) or values.shape != labels.shape:
+            got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+            raise ValueError(f"the objective returned {got}, not ({len(labels)},): {wanted}")
+        return values
+
+    return checked
+
+
 def resolve(objective: str | Objective, targeted: bool) -> Objective:
-    """The function of that name, in its targeted form if the attack is targeted; a function is taken as it is."""
+    """The function of that name, in its targeted form if the attack is targeted; a function of one's own is taken as it is.
+
+    TypeError, ValueError: it does not take (logits, labels, targets), or does not return a value for each image.
+    """
     if callable(objective):
-        return objective
+        return _own(objective)
     name = f"{objective}_targeted" if targeted and not str(objective).endswith("_targeted") else objective
     if name not in OBJECTIVES:
         known = ", ".join(n for n in OBJECTIVES if not n.endswith("_targeted"))

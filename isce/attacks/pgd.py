@@ -9,6 +9,7 @@ from isce.attacks.common import (
     check_images,
     check_logits,
     check_numbers,
+    clean_logits,
     default_batch,
     differentiable,
     finite,
@@ -43,15 +44,17 @@ def pgd(
     images (N, ...) in [0, 1], labels (N,); eps and step_size (default 2.5 eps / steps) in pixel units. Starts uniformly
     in the ball, or at the image. Returns (N, ...): the first iterate that is misclassified, or, if targeted, predicted
     as its target; an image that never gets there returns, of its restarts' last iterates, that of the largest
-    objective. Restarts see only images not yet there. Without `early_stop` every image takes all steps of all restarts:
-    for a random model (`Expectation`), of which another draw may be right just behind the boundary of the mean.
-    Raises ValueError or TypeError on bad input.
+    objective. Restarts see only images not yet there. Without `early_stop` every image takes all steps of all restarts, and of
+    their last iterates one that is there comes first: for a random model (`Expectation`), of which another draw may be right
+    just behind the boundary of the mean. In l2 a uniform start lies near the sphere, and one run from the image
+    (`random_start=False`) is often a little stronger. Raises ValueError or TypeError on bad input.
     """
     check_numbers(norm, eps=eps, steps=steps, restarts=restarts, step_size=step_size)
-    loss, step = resolve(objective, targeted), step_size or 2.5 * eps / steps
+    loss, step, steps = resolve(objective, targeted), step_size or 2.5 * eps / steps, int(steps)
 
     def attack(batch: Batch) -> Tensor:
         out, best = batch.images.clone(), torch.full_like(batch.logits[:, 0], float("-inf"))
+        fooled = torch.zeros_like(batch.labels, dtype=torch.bool)  # at `out`, without early_stop
         left = torch.arange(len(out), device=out.device)  # rows of `out` that are still to be fooled
         for restart in range(restarts):
             rows, x0, y = left, batch.images[left], batch.labels[left]
@@ -62,12 +65,13 @@ def pgd(
                     leaf, logits = differentiable(model, x) if i < steps else (x, logits_of(model, x))
                     losses = loss(logits, y, t)
                 decided = logits.argmax(1)
-                hit = (decided != y if t is None else decided == t) & early_stop
+                there = decided != y if t is None else decided == t
+                hit = there & early_stop
                 if i < steps:
                     (gradient,) = torch.autograd.grad(losses.sum(), leaf)
                 if hit.any():
                     out[rows[hit]], keep = x[hit], ~hit
-                    rows, x0, y, x, losses = rows[keep], x0[keep], y[keep], x[keep], losses[keep]
+                    rows, x0, y, x, losses, there = (s[keep] for s in (rows, x0, y, x, losses, there))
                     t = None if t is None else t[keep]
                     if not len(rows):
                         break
@@ -76,8 +80,9 @@ def pgd(
                     x = project(x + steepest(gradient, norm, step), x0, eps, norm)
             if not len(left := rows):
                 break
-            better = (losses > best[rows]) | ~finite(x)  # a point that is lost to NaN is to be seen
-            out[rows[better]], best[rows[better]] = x[better], losses[better]
+            better = (there & ~fooled[rows]) | ((there == fooled[rows]) & (losses > best[rows]))
+            better |= ~finite(x)  # a point that is lost to NaN is to be seen
+            out[rows[better]], best[rows[better]], fooled[rows[better]] = x[better], losses[better], there[better]
         return out
 
     return launch(
@@ -108,15 +113,14 @@ def pgd_path(
     if not len(images):
         raise ValueError("no images: there is no path to follow")
     loss, step = resolve(objective, False), step_size or 2.5 * eps / steps
-    key, size, paths = random.draw_key(generator), batch_size or default_batch(images), []
+    key, size, paths = random.draw_key(generator), int(batch_size or default_batch(images)), []
     with held(model):
         images, labels = images.clone(), labels.long().clone()  # not the caller's inference tensors
+        check_logits(clean_logits(model, images, size), labels, stacklevel=3)
         for x0, y in zip(images.detach().split(size), labels.split(size), strict=True):
             x, path = random_in_ball(x0, random.image_seeds(x0, key), 0, eps, norm), []
-            for i in range(steps):
+            for _ in range(steps):
                 leaf, logits = differentiable(model, x)
-                if i == 0:
-                    check_logits(logits, y)
                 (gradient,) = torch.autograd.grad(loss(logits, y, None).sum(), leaf)
                 path.append(logits.detach())
                 x = project(x + steepest(gradient, norm, step), x0, eps, norm)

@@ -32,7 +32,12 @@ def mix(z: Tensor) -> Tensor:
 
 
 def draw_key(generator: torch.Generator | None) -> int:
-    """One integer from the caller's generator (default: a fresh one, seed 0): the key of an attack's randomness."""
+    """One integer from the caller's generator (default: a fresh one, seed 0): the key of an attack's randomness. TypeError for
+    what is none."""
+    if not isinstance(generator, torch.Generator | None):
+        raise TypeError(
+            f"generator must be a torch.Generator, got {generator!r}: try torch.Generator().manual_seed({generator!r})"
+        )
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     return int(torch.randint(2**63 - 1, (1,), generator=generator, device=generator.device))
 

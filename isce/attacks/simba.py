@@ -52,7 +52,7 @@ def simba(
     where the first does not help. Each image is at its own direction and sign, so that a forward pass spends exactly one
     query of each image and none is wasted. p(y) is compared by its log-odds in float64, which still move where a float32
     probability is exactly 1. Directions come in a random order per image without replacement (`pixel`: one channel of
-    one pixel; `dct`: one cosine, of the lowest `freq_dims` frequencies each way); once all are tried, in a new random
+    one pixel; `dct`: one cosine, of the lowest `freq_dims` frequencies each way, all by default); once all are tried, in a new random
     order. Points are clipped to [0, 1]; with `eps`, steps that leave the l2 ball are refused (their query counts).
 
     images (N, ...) in [0, 1] ((N, C, H, W) for dct), labels (N,); step_size and eps in pixel units. Returns (N, ...);
@@ -75,8 +75,8 @@ def simba(
     @torch.no_grad()
     def attack(batch: Batch) -> Tensor:
         x0, y, t, shape = batch.images, batch.labels, batch.targets, batch.images.shape[1:]
-        side = min(freq_dims or max(shape), min(shape[1:])) if basis == "dct" else 0
-        directions = shape[0] * side**2 if basis == "dct" else x0[0].numel()
+        high, wide = (min(freq_dims or n, n) for n in shape[1:]) if basis == "dct" else (0, 0)  # frequencies each way
+        directions = shape[0] * high * wide if basis == "dct" else x0[0].numel()
         passes = range(max(1, math.ceil((queries - 1) / directions)))
         order = torch.cat([random.permutations(batch.seeds, p, directions) for p in passes], dim=1)
         if basis == "dct":
@@ -87,7 +87,7 @@ def simba(
             if basis == "pixel":
                 flat = x.flatten(1)
                 return flat.scatter(1, at, (flat.gather(1, at) + step).clamp_(0, 1)).view_as(x)
-            c, u, v = at[:, 0] // side**2, at[:, 0] // side % side, at[:, 0] % side
+            c, u, v = at[:, 0] // (high * wide), at[:, 0] // wide % high, at[:, 0] % wide
             wave = rows_of[u][:, :, None] * columns_of[v][:, None, :]  # (n, H, W)
             z = x.clone()
             z[torch.arange(len(z), device=z.device), c] += step[:, :, None] * wave

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from isce.attacks.common import whole
+
 
 class RawLogits(nn.Module):
     """The scores before the output's normalisation, `model.raw_logits`: the same decisions, other gradients."""
@@ -38,14 +40,16 @@ class Expectation(nn.Module):
     """A randomised model's mean prediction, for expectation over transformations (Athalye et al. 2018).
 
     Returns log of the mean over `samples` forward passes of softmax(logits), (N, K): log-probabilities serve as logits,
-    and their argmax is the decision that the randomised model takes on average.
+    and their argmax is the decision that the randomised model takes on average. Attacks put a model into eval mode: what draws in
+    train mode alone, such as nn.Dropout, would draw nothing; let it draw always (`F.dropout(x, p, training=True)`).
+    The draws are torch's own: `torch.manual_seed` repeats them, an attack's `generator` does not.
     """
 
     def __init__(self, model: nn.Module, samples: int) -> None:
         super().__init__()
-        if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
+        if not whole(samples) or samples < 1:
             raise ValueError(f"samples must be a whole number, at least 1, got {samples!r}")
-        self.model, self.samples = model, samples
+        self.model, self.samples = model, int(samples)
 
     def forward(self, images: Tensor) -> Tensor:
         passes = [self.model(images).log_softmax(1) for _ in range(self.samples)]

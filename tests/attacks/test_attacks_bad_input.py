@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+import isce
 from isce import attacks
 
 X = torch.rand(4, 1, 6, 6, generator=torch.Generator().manual_seed(0))
@@ -54,6 +55,8 @@ every = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
         ({"x": X * float("nan")}, ValueError, "finite"),
         ({"x": (X * 255).byte()}, TypeError, "images.float\\(\\) / 255"),
         ({"x": X.numpy()}, TypeError, "float tensor"),
+        ({"x": X.half()}, TypeError, "float32 or float64, got torch.float16"),
+        ({"x": X.bfloat16()}, TypeError, "let the model cast"),
         ({"x": X.flatten()[:4]}, ValueError, "batch"),
         ({"y": Y[:3]}, ValueError, "one per image"),
         ({"y": Y.float()}, TypeError, "integer tensor"),
@@ -78,8 +81,20 @@ def test_common_errors(call, given, error, says):
 
 @every
 def test_probabilities_are_reported(call):
-    with pytest.warns(UserWarning, match="probabilities"):
+    with pytest.warns(UserWarning, match="probabilities") as told:
         call(nn.Sequential(model(), nn.Softmax(1)))
+    assert [warning.filename for warning in told] == [__file__]  # once, and at the caller's line
+
+
+def test_pixels_that_rounding_left_outside():
+    over = X.clone()
+    over[0, 0, 0, 0] = 1 + 2e-7
+    with pytest.raises(ValueError, match=r"got 0.0\d+ to 1.00000024: images.clamp\(0, 1\)"):
+        CALLS["pgd"](x=over)
+    with pytest.raises(ValueError, match="move normalisation into the model"):
+        CALLS["pgd"](x=3 * X)
+    with pytest.raises(ValueError, match="1 of their numbers are not finite"):
+        CALLS["pgd"](x=torch.where(over > 1, torch.inf, over))
 
 
 @every
@@ -272,10 +287,51 @@ def test_numbers_of_numpy_are_numbers_and_none_is_not():
     )
     with pytest.raises(ValueError, match="whole number"):
         attacks.Expectation(net, 2.5)
+    assert torch.equal(attacks.pgd(net, X, y, eps=0.5, steps=np.int64(3), batch_size=np.int64(4)), expected)
+    assert attacks.Expectation(net, np.int64(2))(X).shape == (4, 4)
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "apgd", "apgd_targeted"])
+def test_an_objective_of_ones_own(name):
+    loss = nn.CrossEntropyLoss(reduction="none")
+    assert CALLS[name](objective=lambda z, y, t: loss(z, y)).shape == X.shape
+    with pytest.raises(ValueError, match=r"the objective returned \(\), not \(\d,\): an objective is a function"):
+        CALLS[name](model(), X, model()(X).argmax(1), objective=lambda z, y, t: loss(z, y).mean())
+    for objective in (loss, isce.ISCELoss(), lambda z, y: loss(z, y)):
+        with pytest.raises(TypeError, match="does not take three arguments: an objective is a function"):
+            CALLS[name](objective=objective)
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "apgd"])
+def test_a_targeted_objective_needs_targets(name):
+    y = model()(X).argmax(1)
+    for objective in ("ce_targeted", "margin_targeted"):
+        with pytest.raises(ValueError, match="call the attack with targeted=True"):
+            CALLS[name](y=y, objective=objective)
+    seen = []
+    CALLS[name](y=y, objective=lambda z, y, t: seen.append(t) or -z.gather(1, y[:, None])[:, 0])
+    assert seen
+    assert all(t is None for t in seen)
+
+
+def test_a_seed_is_no_generator():
+    for name in CALLS.keys() - {"deepfool"}:
+        with pytest.raises(TypeError, match=r"got 0: try torch.Generator\(\).manual_seed\(0\)"):
+            CALLS[name](generator=0)
+
+
+def test_an_unknown_attack_is_told_of_without_images():
+    with pytest.raises(ValueError, match="unknown attack 'nope': choose from apgd-ce"):
+        attacks.autoattack(model(), X[:0], Y[:0], eps=1.0, attacks=["nope"])
 
 
 def test_a_path_is_checked_like_an_attack():
+    class Shifts(nn.Module):
+        def forward(self, x):
+            return x.sub_(0.1).flatten(1)[:, :4]
+
     for given, error, words in (
+        ({"model": Shifts()}, ValueError, "changes its input in place"),
         ({"images": X[:0], "labels": Y[:0]}, ValueError, "no images"),
         ({"labels": Y + 1}, ValueError, "0 .. 3"),
         ({"labels": Y.float()}, TypeError, "integer tensor"),

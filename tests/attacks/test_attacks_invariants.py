@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import math
 from functools import partial
 
 import pytest
@@ -166,3 +167,63 @@ def test_logits_of_another_dtype_than_the_images(name, dtype):
         assert out.dtype == x.dtype
         left.append(int((model(out).argmax(1) == y).sum()))
     assert abs(left[0] - left[1]) <= 8, left
+
+
+def made_elsewhere(kind: str) -> tuple[nn.Module, nn.Module]:
+    """A network, and the same as a module that is not Python's."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(128, 32), nn.ReLU(), nn.Linear(32, 6)).eval()
+    example = torch.rand(4, 2, 8, 8)
+    if kind == "scripted":
+        return net, torch.jit.script(net)
+    if kind == "frozen":
+        return net, torch.jit.freeze(torch.jit.script(net))
+    batch = torch.export.Dim("batch", min=2, max=64)
+    return net, torch.export.export(net, (example,), dynamic_shapes=({0: batch},)).module()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
+@pytest.mark.parametrize("kind", ["scripted", "frozen", "exported"])
+def test_modules_that_are_not_pythons(kind):
+    """Frozen TorchScript has no mode, and an exported module refuses `eval`."""
+    net, other = made_elsewhere(kind)
+    x = torch.rand(20, 2, 8, 8, generator=torch.Generator().manual_seed(1))
+    y = net(x).argmax(1)
+    expected = attacks.pgd(net, x, y, eps=0.5, steps=5, random_start=False, early_stop=False)
+    for model in (other, nn.Sequential(other)):
+        found = attacks.pgd(model, x, y, eps=0.5, steps=5, random_start=False, early_stop=False)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+
+
+def test_more_restarts_are_never_weaker():
+    """Of the last iterates one that is misclassified comes first, whatever the objective says of the others."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(128, 6))
+    x = torch.rand(60, 2, 8, 8, generator=torch.Generator().manual_seed(1))
+    y = net(x).argmax(1)
+
+    def felled(restarts: int) -> torch.Tensor:
+        options = {"eps": 0.5, "steps": 4, "objective": "mmc", "early_stop": False}
+        return net(attacks.pgd(net, x, y, restarts=restarts, **options)).argmax(1) != y
+
+    few, many = felled(1), felled(10)
+    assert 0 < few.sum() < 60
+    assert not (few & ~many).any()
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (2, 4, 16), (1, 1, 64), (1, 16, 4)], ids=str)
+def test_simba_s_cosines_span_images_of_any_shape(shape):
+    """Every frequency each way, on images that are not square, too: the displacements span the space."""
+
+    class Yielding(nn.Module):  # a little with every query, and never falls
+        calls = 0
+
+        def forward(self, x):
+            self.calls += 1
+            return torch.tensor([[1000.0 - self.calls, 0.0]]).repeat(len(x), 1)
+
+    x, d = torch.full((1, *shape), 0.5), math.prod(shape)
+    points = [
+        attacks.simba(Yielding(), x, torch.zeros(1, dtype=torch.long), queries=q, step_size=0.01, basis="dct")
+        for q in range(1, d + 2)
+    ]
+    moves = torch.cat(points).flatten(1).diff(dim=0)
+    assert torch.linalg.matrix_rank(moves.double(), atol=1e-4) == d

@@ -80,7 +80,8 @@ def test_resolve():
     assert resolve("margin", targeted=True) is OBJECTIVES["margin_targeted"]
     assert resolve("ce_targeted", targeted=True) is OBJECTIVES["ce_targeted"]
     own = lambda logits, labels, targets: logits[:, 0]  # noqa: E731
-    assert resolve(own, targeted=False) is own
+    z = torch.tensor([[3.0, 1.0], [2.0, 5.0]])
+    assert resolve(own, targeted=False)(z, torch.tensor([0, 1]), None).tolist() == [3.0, 2.0]
     for name, k in (("dlr", 2), ("dlr_targeted", 3)):
         with pytest.raises(ValueError, match=r"use .*margin"):
             OBJECTIVES[name](torch.zeros(1, k), torch.tensor([0]), torch.tensor([1]))
