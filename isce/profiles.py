@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from isce import methods, paper, record
+from isce import data, methods, paper, record
 from isce.data import DATASETS
 from isce.evaluate import Evaluation, default_levels, parse
 from isce.models import BACKBONES
@@ -140,6 +140,11 @@ class Profile:
     def over_seeds(self, block: str, backbone: str, method: str, attack: str) -> list[Evaluation]:
         """`evaluation` for each of the network's seeds: what a cell is the mean of."""
         return [self.evaluation(block, backbone, method, attack, seed) for seed in self.seeds_of(block, backbone)]
+
+    def everything(self, block: str, backbone: str, method: str) -> list[Evaluation]:
+        """Clean images of all three splits, of the first seed's network: optional, too."""
+        asked = self.evaluation(block, backbone, method, "clean", self.seeds_of(block, backbone)[0])
+        return [dataclasses.replace(asked, split=split, n=None) for split in data.Data._fields]
 
     @property
     def optional(self) -> list[str]:

@@ -52,7 +52,7 @@ def measure(evaluations: Sequence[Evaluation], level: int = 0) -> dict[str, Any]
         "of_seeds": len(evaluations),
         "level": results[0]["level"],
         "median": (records[0].get("minimal") or {}).get("median"),
-        "commit": records[0]["provenance"]["commit"][:10],
+        "commit": ", ".join(sorted({commit_of(r) for r in records})),
     }
 
 
@@ -60,6 +60,12 @@ def nested(found: Sequence[dict[int, np.ndarray]]) -> list[dict[int, np.ndarray]
     """Outcomes by seed -> the same on the images that all of them have: every n is the first n of one permutation."""
     n = min((len(right) for seeds in found for right in seeds.values()), default=0)
     return [{seed: right[:n] for seed, right in seeds.items()} for seeds in found]
+
+
+def commit_of(done: dict[str, Any]) -> str:
+    """The commit that made a record, and whether its tree was changed beyond it, as it is shown."""
+    source = done["provenance"]
+    return source["commit"][:10] + (" with changes" if source.get("dirty") else "")
 
 
 def sign_flip(differences: np.ndarray) -> float:
@@ -350,7 +356,7 @@ def caption(number: int, profile: Profile, long: pd.DataFrame) -> str:
     tried = done[done["attack"] != "clean"]
     n = sorted({int(v) for v in tried["n"]}) if len(done) else []
     most, all_seeds = (int(part[key].max()) if len(part) else 0 for part, key in ((tried, "of"), (done, "of_seeds")))
-    commits = ", ".join(sorted({str(c) for c in done["commit"]})) if len(done) else "none"
+    commits = ", ".join(sorted({c for cell in done["commit"] for c in str(cell).split(", ")})) or "none"
     parts = [f"**Table {number}.** {paper.TABLES[number].title}"]
     if profile.is_stand_in:
         parts.append(f"**Stand-in data: {profile.title}. These are not the paper's data sets.**")

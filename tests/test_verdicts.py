@@ -200,11 +200,12 @@ def test_what_was_measured_on_networks_stands_beside_the_closed_forms(digits: Pr
         {"eps": 0.0, "rho": 1, "rho_I": 1, "accuracy, %": 99},
         {"eps": 2.0, "rho": 2.4, "rho_I": 2.3, "accuracy, %": 12},
     ]
-    content = {"schema": record.SCHEMA, "holds": {"L_I > L": 97.5}, "pairs": 40, "risk": risk}
+    content = {"schema": record.SCHEMA, "holds": {"L_I > L": 97.5, "z > 0 at x": 100.0}, "pairs": 40, "risk": risk}
     record.write_json(digits.spec("mnist", "lenet5", "isce").folder / "theory.json", content)
     measured = verdicts.judge(digits).query("arm == '-'").set_index("claim")["measured"]
     assert measured["C11"].endswith(
-        "; at the perturbations that DeepFool found of test images L_I > L in 97.5 % of 40 with I-SCE's weights"
+        "; at the perturbations that DeepFool found of test images L_I > L in 97.5 % of 40 with I-SCE's weights "
+        "(z > 0 in 100.0 %)"
     )
     assert measured["C12"].endswith(
         "; measured at radius 2, rho to rho_I: with I-SCE's weights 2.400 to 2.300, accuracy 12.0 %"
@@ -344,6 +345,14 @@ def test_c9(digits: Profile) -> None:
         return verdict(digits, "C9")
 
     assert [clean(0.95, 0.96), clean(0.95, 9.0), clean(8.0, 9.0)] == [verdicts.STANDS, verdicts.PART, verdicts.FAILS]
+    sizes, means = {"train": 80, "validation": 10, "test": 10}, {"train": 0.96, "validation": 0.95, "test": 0.9}
+    for evaluation in digits.everything(*digits.nets[0], "isce"):  # over all images, once all have a record
+        assert verdict(digits, "C9") == verdicts.FAILS
+        split = evaluation.split
+        write(evaluation, N, outputs=OUTPUTS | {"label_output": means[split]}, n=sizes[split])
+    found = verdicts.RULES["C9"](digits, "B")
+    assert found.verdict == verdicts.PART
+    assert "f_i 0.953, sum 8.00 (all 100 images of one seed)" in found.measured
 
 
 def test_several_seeds_are_paired_within_a_seed(digits: Profile) -> None:
