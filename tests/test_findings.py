@@ -1,6 +1,7 @@
 """The numbers in the findings' sentences are those of the records in results/."""
 
 import dataclasses
+import math
 import re
 from pathlib import Path
 
@@ -18,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # of a sentence is a method's accuracy in %: `{isce}`; `{isce:.0f}` rounded otherwise; `{isce:±}` with the standard deviation over
 # seeds; `{isce:[]}` its interval alone; `{isce:each}` that of each seed; `{isce:2 of 200}` that of seed 2 on the first 200 images;
 # `{isce>sce}` how many images stay right on I-SCE alone, with each seed, and `{isce>sce:p}` the sign test's p; `{isce-sce}` the points
-# between them; `{isce, deepfool_50@raw}` or `{isce, pgd_un_50, smaller}` of another attack or level.
+# between them, `{isce-sce:.1f}` with a decimal; `worst` is an attack's name, too; `{isce, deepfool_50@raw}` or `{isce, pgd_un_50, smaller}` of another attack or level.
 CIFAR_RES, CIFAR_CNN = "full cifar10 resnet32", "full cifar10 cnn8"
 MNIST_RES, MNIST_LENET = "full mnist resnet32", "cpu mnist lenet5"
 MNIST_FIGURE_3, CIFAR_FIGURE_3 = "full mnist lenet5", "cpu cifar10 cnn8"
@@ -27,9 +28,13 @@ FINDINGS = [
     ("README.md", f"{MNIST_RES} pgd_un_50 smaller", "it is {isce-sce} points with three seeds of ResNet-32 on MNIST"),
     ("README.md", f"{CIFAR_RES} pgd_un_50 smaller", "at an unknown radius), {isce-sce} and "),
     ("README.md", f"{CIFAR_CNN} pgd_un_50 smaller", "and {isce-sce} with the two networks on CIFAR-10 (ε = 0.25)"),
-    ("README.md", f"{MNIST_RES} autoattack smaller", "With the first seed label smoothing keeps {label_smoothing} and MMC {mmc} %"),
+    ("README.md", f"{MNIST_RES} autoattack smaller", "With the first seed MMC keeps {mmc}, label smoothing {label_smoothing}, ArcFace {arcface} and L-GM {lgm} %"),
+    ("README.md", f"{MNIST_RES} simba smaller", "with ResNet-32 {isce-sce} points on MNIST (three seeds, step 0.2)"),
+    ("README.md", f"{CIFAR_RES} simba smaller", "step 0.2), {isce-sce} on CIFAR-10"),
+    ("README.md", "cpu cifar10 cnn8 clean larger", "pays {sce-at} points of clean accuracy"),
+    ("README.md", "cpu cifar10 cnn8 worst smaller", "under all attacks together, {isce-sce:.1f} points with three seeds"),
     ("README.md", f"{CIFAR_CNN} autoattack smaller", "the 8-layer CNN {sce} and {isce} %, normalisation alone {norm_only} %"),
-    ("README.md", f"{MNIST_LENET} deepfool_50 larger", "here, at our radii, it keeps {at:.0f} % and more"),
+    ("README.md", f"{MNIST_LENET} deepfool_50 larger", "ours, trained within L2 balls of 1.5, keeps {at:.0f} % and more"),
     ("results/README.md", f"{MNIST_LENET} clean larger", "Clean accuracy of SCE, seed 0: LeNet-5 {sce} %"),
     ("results/README.md", f"{MNIST_RES} clean larger", "and ResNet-32 {sce} % of MNIST"),
     ("results/README.md", f"{CIFAR_CNN} clean larger", "the 8-layer CNN {sce} % after 60 epochs"),
@@ -51,24 +56,25 @@ FINDINGS = [
     ("results/README.md", f"{MNIST_LENET} deepfool_50 larger", "a *subtracted* margin does the same ({subtracted_margin}, {subtracted_margin, deepfool_50@raw:.0f} %), and so does ArcFace, which normalises too ({arcface:.0f}, {arcface, deepfool_50@raw} %)"),
     ("results/README.md", f"{MNIST_RES} pgd_un_50 smaller", "with three seeds untargeted PGD-50 leaves {isce:each} % of I-SCE, {sce:each} % of SCE, {norm_only:each} % of normalisation alone; MMC has {mmc} and label smoothing {label_smoothing} % (seed 0). The paper claims 63 points over SCE on MNIST, at an unknown radius; here it is {isce-sce}"),
     ("results/README.md", f"{CIFAR_RES} pgd_un_50 smaller", "ε = 0.25: I-SCE {isce} %, SCE {sce}, normalisation alone {norm_only}, MMC {mmc}."),
-    ("results/README.md", "cpu mnist resnet32 pgd_un_50 smaller", "I-SCE {isce:±}, SCE {sce:±} %"),
-    ("results/README.md", f"{MNIST_LENET} deepfool_50 larger", "DeepFool-50 leaves {isce_temperature:each} % of it and {arcface:each} % of ArcFace, untargeted PGD-50 {isce_temperature, pgd_un_50:each} %, and {arcface, pgd_un_50:each} %. Under AutoAttack neither has anything that counts ({isce, autoattack} and {arcface, autoattack} %)"),
+    ("results/README.md", "cpu mnist resnet32 pgd_un_50 smaller", "I-SCE has {isce:±}, SCE {sce:±} %: the seed moves both alike, and between them lie {isce-sce:.1f} points"),
+    ("results/README.md", f"{MNIST_LENET} deepfool_50 larger", "DeepFool-50 leaves {isce_temperature:each} % of it and {arcface:each} % of ArcFace, untargeted PGD-50 {isce_temperature, pgd_un_50:each} %, and {arcface, pgd_un_50:each} %. Under AutoAttack neither has anything that counts at this radius ({isce, autoattack} and {arcface, autoattack} %)"),
     ("results/README.md", f"{MNIST_LENET} pgd_tar_50 larger", "targeted PGD-50 leaves I-SCE {isce:±} % and SCE {sce:±} %, the untargeted one {isce, pgd_un_50:±} and {sce, pgd_un_50:±} %"),
     ("results/README.md", f"{CIFAR_CNN} pgd_un_50 smaller", "I-SCE {isce} and {isce, pgd_un_50, larger} %, SCE {sce} and {sce, pgd_un_50, larger} %, MMC {mmc} and {mmc, pgd_un_50, larger} %, label smoothing {label_smoothing} and {label_smoothing, pgd_un_50, larger} %, center loss {center} and {center, pgd_un_50, larger} %, L-GM {lgm} and {lgm, pgd_un_50, larger} %, ArcFace {arcface} and {arcface, pgd_un_50, larger} %"),
     ("results/README.md", "cpu cifar10 cnn8 pgd_un_50 larger", "after 5 epochs at ε = 0.5 I-SCE {isce:±} and SCE {sce:±} %"),
     ("results/README.md", f"{MNIST_RES} simba smaller", "I-SCE {isce:±} and {isce, simba, larger:±} %, SCE {sce:±} and {sce, simba, larger:±} %, normalisation alone {norm_only:±} and {norm_only, simba, larger:±} %, MMC (one seed) {mmc} and {mmc, simba, larger} %"),
-    ("results/README.md", f"{CIFAR_RES} simba smaller", "on CIFAR-10 (one seed, 0.1 and 0.2): {isce} and {isce, simba, larger}, {sce} and {sce, simba, larger}, {norm_only} and {norm_only, simba, larger}, {mmc} and {mmc, simba, larger} %"),
-    ("results/README.md", f"{MNIST_LENET} autoattack larger", "adversarial training {at:±} %, I-SCE and SCE {isce}. MMC and label smoothing, at {mmc, pgd_un_50:.0f} and {label_smoothing, pgd_un_50:.0f} % under the paper's PGD-50, keep {mmc} and {label_smoothing} %"),
+    ("results/README.md", f"{CIFAR_RES} simba smaller", "on CIFAR-10 (one seed, 0.1 and 0.2): {isce} and {isce, simba, larger}, {sce} and {sce, simba, larger}, {norm_only} and {norm_only, simba, larger}, {mmc} and {mmc, simba, larger} %. Random, whose answers vary from query to query, has {random} and {random, simba, larger} % there"),
+    ("results/README.md", f"{MNIST_LENET} autoattack larger", "adversarial training, within balls of 1.5, {at:±} %, I-SCE and SCE {isce}. MMC and label smoothing, at {mmc, pgd_un_50:.0f} and {label_smoothing, pgd_un_50:.0f} % under the paper's PGD-50, keep {mmc} and {label_smoothing} %"),
     ("results/README.md", "cpu cifar10 cnn8 autoattack larger", "at {at, clean} % clean, {at} %; I-SCE and SCE {isce} %"),
     ("results/README.md", "cpu mnist resnet32 autoattack larger", "2 epochs on MNIST alone, keeps {at} %"),
     ("results/README.md", f"{MNIST_RES} autoattack smaller", "{isce:each} % of I-SCE, {sce:each} % of SCE, {norm_only:each} % of normalisation alone. {isce>sce} images survive on I-SCE alone and {sce>isce} on SCE alone (sign test, p = {isce>sce:p}); {norm_only>sce} on normalisation alone and {sce>norm_only} on SCE alone (p = {norm_only>sce:p})"),
     ("results/README.md", f"{MNIST_RES} autoattack smaller", "{norm_only>isce} images survive on normalisation alone and {isce>norm_only} on I-SCE alone (p = {norm_only>isce:p}: with seed 0 for normalisation, with seed 1 for I-SCE, with seed 2 for neither)"),
-    ("results/README.md", f"{MNIST_RES} autoattack smaller", "Of the others, seed 0 alone: MMC {mmc} %, label smoothing {label_smoothing} %, L-GM {lgm} % (n = 1,000): PGD-50 leaves MMC {mmc, pgd_un_50} and label smoothing {label_smoothing, pgd_un_50} %. {mmc>isce} images survive on MMC alone and {isce>mmc} on I-SCE alone (p = {mmc>isce:p})"),
+    ("results/README.md", f"{MNIST_RES} autoattack smaller", "Of the others, seed 0 alone: MMC {mmc} %, label smoothing {label_smoothing} %, L-GM {lgm} % (n = 1,000), ArcFace {arcface} % (n = 500): PGD-50 leaves MMC {mmc, pgd_un_50} and label smoothing {label_smoothing, pgd_un_50} %. {mmc>isce} images survive on MMC alone and {isce>mmc} on I-SCE alone (p = {mmc>isce:p}); I-SCE is ahead of label smoothing ({isce>label_smoothing} images to {label_smoothing>isce}, p = {isce>label_smoothing:p}), of ArcFace ({isce>arcface} to {arcface>isce}, p = {isce>arcface:p}) and of L-GM ({isce>lgm} to {lgm>isce}, p = {isce>lgm:p})"),
     ("results/README.md", f"{MNIST_RES} autoattack smaller", "of the first 200 images it leaves {isce, autoattack@raw:2 of 200} %, on the outputs {isce:2 of 200} % (seed 2)"),
     ("results/README.md", f"{CIFAR_CNN} autoattack smaller", "{sce} % {sce:[]} of SCE, {isce} % {isce:[]} of I-SCE and {norm_only} % {norm_only:[]} of normalisation alone. {isce>sce} images survive on I-SCE alone and {sce>isce} on SCE alone (sign test, p = {isce>sce:p}), {norm_only>isce} on normalisation alone and {isce>norm_only} on I-SCE alone (p = {norm_only>isce:p})"),
     ("results/README.md", f"{MNIST_LENET} autoattack larger", "AutoAttack leaves {random} %; PGD that takes all its 50 steps {random, pgd_un_50:±} %, through the mean of 20 draws (EOT, n = 1,000) {random, pgd_un_50@eot20:±} %"),
     ("results/README.md", f"{CIFAR_CNN} autoattack larger", "AutoAttack leaves {random} % and those 50 steps {random, pgd_un_50} %"),
-    ("results/README.md", f"{MNIST_RES} autoattack larger", "AutoAttack leaves {random} %, those 50 steps {random, pgd_un_50} %"),
+    ("results/README.md", f"{MNIST_RES} autoattack larger", "AutoAttack leaves {random} %, those 50 steps {random, pgd_un_50} %; on CIFAR-10"),
+    ("results/README.md", f"{CIFAR_RES} autoattack larger", "on CIFAR-10 (ε = 0.5) {random} and {random, pgd_un_50} %"),
 ]  # fmt: skip
 
 # (file, "profile block backbone", sentence) of Figure 3. A field is an attack and what is asked of it, in %: `{pgd_un_50 grid}` the
@@ -90,7 +96,8 @@ FIGURE_4 = [
     ("results/README.md", "full mnist", "the silhouette by angle is {isce cosine} with I-SCE and {sce cosine} with SCE, by Euclidean distance, rays that begin at one point being near each other there, {isce euclidean} and {sce euclidean}; the nearest class mean is right on {isce nearest_mean} and {sce nearest_mean} %"),
     ("results/README.md", "full mnist", "raw logits leaves {isce raw} % of I-SCE (ε = 1 and 2), {sce raw} % of SCE"),
     ("results/README.md", "cpu mnist", "(LeNet-5, 20 epochs, {isce n} test images): several classes share a ray. With I-SCE the network is right on {isce clean} % of all test images, with SCE on {sce clean} %; the nearest class mean on {isce nearest_mean} and {sce nearest_mean} %"),
-    ("results/README.md", "cpu mnist", "(0.88 to {mmc euclidean}; SCE {sce euclidean}, I-SCE {isce euclidean})"),
+    ("results/README.md", "cpu mnist", "(0.88 to {mmc euclidean}; SCE {sce euclidean}, I-SCE {isce euclidean}). On raw logits DeepFool-50 leaves {isce raw} % of I-SCE, {sce raw} % of SCE"),
+    ("results/README.md", "cpu cifar10", "by angle. On raw logits DeepFool-50 leaves {isce raw} % of I-SCE, {sce raw} % of SCE"),
     ("results/README.md", "cpu cifar10", "(8-layer CNN, 5 epochs, {isce n} test images): right on {isce clean} and {sce clean} %; the nearest class mean on {isce nearest_mean} and {sce nearest_mean} %; silhouettes {isce euclidean} and {sce euclidean} by Euclidean distance, {isce cosine} and {sce cosine} by angle"),
     ("results/README.md", "cpu cifar10", "does not train there with three ({arcface clean} %)"),
 ]  # fmt: skip
@@ -119,19 +126,26 @@ def fill(cell: str, sentence: str) -> str:
         assert any(map(find, asked)), f"no record of {cell}: {method} {attack} {level}"
         return asked, {"smaller": 0, "larger": -1}[level]
 
+    def outcomes(method: str, attack: str, level: str) -> dict[int, np.ndarray]:
+        if attack == "worst":
+            eps = profile.eps[block][{"smaller": 0, "larger": -1}[level]]
+            return tables.worst_outcomes(profile, block, backbone, method, eps)
+        return tables.outcomes_of(*runs(method, attack, level))
+
     def number(field: re.Match[str]) -> str:
         names, _, form = field[1].partition(":")
         method, *other = (part.strip() for part in names.split(","))
         attack, level = other + usual[len(other) :]
         if ">" in method:
-            ours, theirs = (tables.outcomes_of(*runs(one, attack, level)) for one in method.split(">"))
+            ours, theirs = (outcomes(one, attack, level) for one in method.split(">"))
             pairs = paired(ours, theirs)
             if form == "p":
                 return listed([f"{mcnemar(a, b):.2g}" for a, b in pairs])
             return listed([str((a & ~b).sum()) for a, b in pairs])
         if "-" in method:
-            ours, theirs = (tables.outcomes_of(*runs(one, attack, level)) for one in method.split("-"))
-            return listed([f"{100 * (a.mean() - b.mean()):.0f}" for a, b in paired(ours, theirs)])
+            ours, theirs = (outcomes(one, attack, level) for one in method.split("-"))
+            points = [round(100 * (a.mean() - b.mean()), 6) for a, b in paired(ours, theirs)]
+            return listed([format(p, form) if form else str(math.floor(p + 0.5)) for p in points])
         asked, at = runs(method, attack, level)
         if form == "each":
             return listed([f"{100 * right.mean():.1f}" for right in tables.outcomes_of(asked, at).values()])
