@@ -177,6 +177,7 @@ class ISCELoss(nn.Module):
     """`isce_loss` as a drop-in for `nn.CrossEntropyLoss`: logits (N, K) and target (N,) to a scalar, or (N,) unreduced.
 
     At inference the decision is the argmax as before; `isce.models.InferenceTransform` gives the paper's probabilities.
+    Class indices alone: no `ignore_index`, no soft targets. They are looked at, which `torch.func.vmap` does not allow.
 
     Raises:
         ValueError: s < 1, m < 0, or `reduction` not one of mean, sum, none.

@@ -517,6 +517,17 @@ def test_bad_requests(digits_isce: Classifier, split: data.Split) -> None:
         evaluate.evaluate(digits_isce, data.Split(split.images.float(), split.labels), {"clean": [0.0]})
 
 
+def test_what_pgd_and_simba_see_of_the_inference_softmax(digits_isce: Classifier, split: data.Split) -> None:
+    """At s = 1 a constant on the logit that is the argmax: the same steps, until the decision changes."""
+    levels = {"pgd_un_10": [0.5], "pgd_un_10@inference": [0.5], "simba": [0.1], "simba@inference": [0.1]}
+    rows = evaluate.evaluate(digits_isce, split, levels, queries=60)
+    for attack in ("pgd_un_10", "simba"):
+        outputs, inference = (rows[rows["attack"] == name] for name in (attack, f"{attack}@inference"))
+        assert outputs["correct"].tolist() == inference["correct"].tolist()
+        assert outputs["norm"].to_numpy() == pytest.approx(inference["norm"].to_numpy(), abs=1e-4)
+    assert not rows["correct"].all()
+
+
 def test_linf(digits_isce: Classifier, split: data.Split) -> None:
     levels = {"fgsm": [0.05], "pgd_un_10": [0.05, 0.1], "deepfool_50": [0.05], "apgd_ce": [0.1], "simba": [0.1]}
     rows = evaluate.evaluate(digits_isce, split, levels, queries=30, norm="linf")
