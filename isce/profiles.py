@@ -170,10 +170,12 @@ class Profile:
         return list(dict.fromkeys([*self.table_attacks(block, backbone), *parse(beyond)]))
 
     def attacks(self, block: str, backbone: str, method: str = "") -> list[str]:
-        """All attacks on a network: the common ones, those made for `method` (for any, where it is ""), the strongest."""
+        """All attacks on a network: the common ones, those made for `method` (for any, where it is ""), the strongest. SimBA on
+        another surface is asked for where SimBA is."""
         made = [self.adaptive.get(method, "")] if method else list(self.adaptive.values())
-        names = [*self.common_attacks(block, backbone), *parse(",".join(filter(None, made))), *parse(self.strongest)]
-        return list(dict.fromkeys(names))
+        common, own = self.common_attacks(block, backbone), parse(",".join(filter(None, made)))
+        own = [name for name in own if not name.startswith("simba@") or "simba" in common]
+        return list(dict.fromkeys([*common, *own, *parse(self.strongest)]))
 
     @property
     def runs(self) -> list[tuple[str, str, str, int]]:

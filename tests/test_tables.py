@@ -847,3 +847,11 @@ def test_a_strongest_attack_at_the_smaller_radius_has_a_column_where_one_has_a_r
     assert not long.loc[("sce", f"{on_raw.attack}:smaller"), "asked"]
     assert long.loc[("isce", "worst:0"), "accuracy"] == 50
     assert long.loc[("isce", "worst:0"), "beside"] == f"3 of {within + 2} attacks"
+
+
+def test_simba_on_another_surface_is_asked_for_where_simba_is() -> None:
+    full = profiles.load("full")
+    for block, backbone in full.nets:
+        asked = full.attacks(block, backbone, "isce")
+        assert ("simba@raw" in asked) == ("simba" in asked) == (backbone == "resnet32")
+    assert "simba@raw" not in full.attacks("mnist", "resnet32", "sce")  # whose outputs are its raw logits
