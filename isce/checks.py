@@ -37,6 +37,7 @@ from isce.attacks.common import (
     differentiable,
     held,
     logits_of,
+    whole,
 )
 from isce.attacks.norms import norm_of, random_in_ball
 from isce.attacks.objectives import Objective, ce
@@ -277,7 +278,7 @@ def run_checks(
         ValueError, TypeError: bad input, as in `isce.attacks`; no image that the model has right.
     """
     check_numbers(norm, eps=eps, steps=steps, restarts=restarts, queries=queries, batch_size=batch_size)
-    if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
+    if not whole(draws) or draws < 1:
         raise ValueError(f"draws must be a whole number, at least 1, got {draws!r}")
     check_images(model, images, labels)
     batch_size = int(batch_size or 256)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from isce import as_coded, attacks, data, methods, record
-from isce.attacks.common import check_images, check_numbers, default_batch, finite, held, logits_of
+from isce.attacks.common import check_images, check_numbers, default_batch, finite, held, logits_of, real
 from isce.attacks.norms import norm_of, per_image
 from isce.data import DATASETS, Split
 from isce.models import InferenceTransform
@@ -61,7 +60,7 @@ def _pgd(label: str, steps: int, **options: Any) -> Attack:
 
 ATTACKS: dict[str, Attack] = {
     "clean": Attack("Clean", lambda model, images, labels, **_: images),
-    "fgsm": Attack("FGSM", partial(attacks.fgsm, norm="l2")),
+    "fgsm": Attack("FGSM", attacks.fgsm),
     "pgd_tar_10": _pgd("PGD tar 10", 10, targeted=True),
     "pgd_un_10": _pgd("PGD un 10", 10),
     "pgd_tar_50": _pgd("PGD tar 50", 50, targeted=True),
@@ -233,7 +232,7 @@ def check_levels(name: str, levels: Sequence[float]) -> None:
         raise TypeError(f"{name}: want a list of levels, such as [{levels:g}], got {levels}")
     if not len(levels):
         raise ValueError(f"{name}: no levels given")
-    if wrong := [level for level in levels if isinstance(level, bool) or not isinstance(level, Real)]:
+    if wrong := [level for level in levels if not real(level)]:
         raise TypeError(f"{name}: every level must be a number, got {wrong[0]!r}")
     if len(set(levels)) < len(levels):
         raise ValueError(f"{name}: every level once, got {list(levels)}")
@@ -271,7 +270,7 @@ def _at_levels(
         draws = torch.Generator().manual_seed(seed)
         if what.startswith("pgd"):
             options["early_stop"] = early_stop
-        if norm != "l2" and attack.kind != "queries" and not what.startswith("as_coded"):
+        if attack.kind != "queries" and not what.startswith("as_coded"):
             options["norm"] = norm
         return attack.run(seen, images, labels, generator=draws, batch_size=batch_size, **options)
 

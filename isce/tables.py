@@ -52,7 +52,7 @@ def measure(evaluations: Sequence[Evaluation], level: int = 0) -> dict[str, Any]
         "of_seeds": len(evaluations),
         "level": results[0]["level"],
         "median": (records[0].get("minimal") or {}).get("median"),
-        "commit": ", ".join(sorted({commit_of(r) for r in records})),
+        "commits": {commit_of(r) for r in records},
     }
 
 
@@ -356,7 +356,7 @@ def caption(number: int, profile: Profile, long: pd.DataFrame) -> str:
     tried = done[done["attack"] != "clean"]
     n = sorted({int(v) for v in tried["n"]}) if len(done) else []
     most, all_seeds = (int(part[key].max()) if len(part) else 0 for part, key in ((tried, "of"), (done, "of_seeds")))
-    commits = ", ".join(sorted({c for cell in done.get("commit", []) for c in str(cell).split(", ")})) or "none"
+    commits = ", ".join(sorted(set().union(*done.get("commits", [])))) or "none"
     parts = [f"**Table {number}.** {paper.TABLES[number].title}"]
     if profile.is_stand_in:
         parts.append(f"**Stand-in data: {profile.title}. These are not the paper's data sets.**")

@@ -414,8 +414,8 @@ def _averages(profile: Profile, arm: str) -> Finding:
     images = dict.fromkeys(found, "test images")
     for net in nets if arm == "B" else []:  # the paper averages over all images
         whole = [find(evaluation) for evaluation in profile.everything(*net, "isce")]
-        if read := [(r["n"], *_outputs(r)) for r in whole if r is not None and len(whole) == sum(map(bool, whole))]:
-            n, *values = np.array(read).T
+        if all(whole):
+            n, *values = np.array([(r["n"], *_outputs(r)) for r in whole if r]).T
             where = f"{profile.stand_in[net[0]]} {net[1]}"
             found[where] = np.average(values, axis=1, weights=n)
             images[where] = f"all {n.sum():,.0f} images of one seed"
@@ -481,7 +481,7 @@ def _theory(profile: Profile) -> dict[str, Finding]:
     low, high = theory.positive_margins(torch.tensor(6.0, dtype=torch.float64))
     f, f_adv = theory.boundary_pairs(20_000)
     holds, _ = theory.assumptions(f, f_adv, 0)
-    longer = holds["L_I > L"][holds["z > 0 at x"]]
+    longer = holds["L_I > L"][holds["z > 0 at x"]].tolist()
     logits = torch.linspace(-1, 1, 201).double()
     return {
         "C10": Finding(
@@ -490,8 +490,8 @@ def _theory(profile: Profile) -> dict[str, Finding]:
             test="closed form",
         ),
         "C11": Finding(
-            grade(longer.tolist()),
-            f"unit logits: in {100 * share(longer.tolist()):.1f} % of {len(longer)} random pairs with z > 0 at x{on_pairs}",
+            grade(longer),
+            f"unit logits: in {100 * share(longer):.1f} % of {len(longer)} random pairs with z > 0 at x{on_pairs}",
             test="closed form at random pairs",
         ),
         "C12": Finding(

@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # of a sentence is a method's accuracy in %: `{isce}`; `{isce:.0f}` rounded otherwise; `{isce:±}` with the standard deviation over
 # seeds; `{isce:[]}` its interval alone; `{isce:each}` that of each seed; `{isce:2 of 200}` that of seed 2 on the first 200 images;
 # `{isce>sce}` how many images stay right on I-SCE alone, with each seed, and `{isce>sce:p}` the sign test's p; `{isce-sce}` the points
-# between them, `{isce-sce:.1f}` with a decimal; `worst` is an attack's name, too; `{isce, deepfool_50@raw}` or `{isce, pgd_un_50, smaller}` of another attack or level.
+# between them, `{isce-sce:.1f}` with a decimal; `{isce, deepfool_50@raw}` or `{isce, pgd_un_50, smaller}` of another attack or level. In
+# differences `worst` is an attack's name, too.
 CIFAR_RES, CIFAR_CNN = "full cifar10 resnet32", "full cifar10 cnn8"
 MNIST_RES, MNIST_LENET = "full mnist resnet32", "cpu mnist lenet5"
 MNIST_FIGURE_3, CIFAR_FIGURE_3 = "full mnist lenet5", "cpu cifar10 cnn8"
@@ -150,14 +151,15 @@ def fill(cell: str, sentence: str) -> str:
             ours, theirs = (outcomes(one, attack, level) for one in method.split("-"))
             points = [round(100 * (a.mean() - b.mean()), 6) for a, b in paired(ours, theirs)]
             return listed([format(p, form) if form else str(math.floor(p + 0.5)) for p in points])
-        asked, at = runs(method, attack, level)
         if form == "each":
-            return listed([f"{100 * right.mean():.1f}" for right in tables.outcomes_of(asked, at).values()])
+            return listed([f"{100 * right.mean():.1f}" for right in outcomes(method, attack, level).values()])
         if " of " in form:
             seed, n = map(int, form.split(" of "))
-            return f"{100 * tables.outcomes_of(asked, at)[seed][:n].mean():.1f}"
+            return f"{100 * outcomes(method, attack, level)[seed][:n].mean():.1f}"
         forms = {"±": "{accuracy:.1f} ± {std:.1f}", "[]": "[{low:.1f}, {high:.1f}]"}
-        return forms.get(form, f"{{accuracy:{form or '.1f'}}}").format(**(tables.measure(asked, at) or {}))
+        return forms.get(form, f"{{accuracy:{form or '.1f'}}}").format(
+            **(tables.measure(*runs(method, attack, level)) or {})
+        )
 
     return re.sub(r"\{([^}]+)\}", number, sentence)
 

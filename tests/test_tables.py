@@ -719,7 +719,9 @@ def test_a_printed_table_says_once_what_all_its_cells_share(digits: Profile) -> 
         {"attack": ["clean", "pgd_un_50"], "accuracy": [9.0, 8.0], "n": [360, 15], "of": [360, 20]}
         | {"seeds": [1, 1], "of_seeds": [3, 3], "low": [8.0, 7.0], "high": [10.0, 9.0], "std": [0.1, 0.1]}
     )
-    words = tables.caption(5, digits, cells.assign(block="mnist", backbone="lenet5", method="sce", mark="", commit="c"))
+    words = tables.caption(
+        5, digits, cells.assign(block="mnist", backbone="lenet5", method="sce", mark="", commits="c")
+    )
     assert "n = 15 test images of the 20 that the profile asks for, 1 seed of 3;" in words
     assert [tables.text(cell) for _, cell in tables.told(cells).iterrows()] == ["9.0 [8.0, 10.0]", "8.0 [7.0, 9.0]"]
     mixed = pd.concat([cells, cells.assign(n=20, seeds=2)])

@@ -22,7 +22,6 @@ from isce.attacks.fab import fab
 from isce.attacks.square import square
 
 STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
-KNOWN = ("apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "square")
 
 
 @overload
@@ -61,11 +60,18 @@ def autoattack(
     """
     check_numbers(norm, eps=eps, steps=steps, queries=queries, batch_size=batch_size)
     attacks = (attacks,) if isinstance(attacks, str) else attacks
-    if unknown := [name for name in attacks if name not in KNOWN]:
-        raise ValueError(f"unknown attack {unknown[0]!r}: choose from {', '.join(KNOWN)}")
+    runs = {
+        "apgd-ce": partial(apgd, objective="ce", steps=steps),
+        "apgd-dlr": partial(apgd, objective="dlr", steps=steps),
+        "apgd-t": partial(apgd_targeted, objective="dlr", steps=steps),
+        "fab-t": partial(fab, steps=steps),
+        "square": partial(square, queries=queries),
+    }
+    if unknown := [name for name in attacks if name not in runs]:
+        raise ValueError(f"unknown attack {unknown[0]!r}: choose from {', '.join(runs)}")
     check_images(model, images, labels, spatial="square" if "square" in attacks else "")
     common = {"norm": norm, "eps": eps, "batch_size": batch_size, "generator": generator}
-    size = int(batch_size or default_batch(images))
+    size = default_batch(images, batch_size)
 
     def predict(x: Tensor) -> Tensor:
         with held(model):
@@ -75,14 +81,9 @@ def autoattack(
     if len(images):
         logits = predict(out)
         check_logits(logits, labels, stacklevel=3)
-        few = logits.shape[1]
-        runs = {
-            "apgd-ce": partial(apgd, objective="ce", steps=steps),
-            "apgd-dlr": partial(apgd, objective="dlr" if few > 2 else "margin", steps=steps),
-            "apgd-t": partial(apgd_targeted, objective="dlr" if few > 3 else "margin", steps=steps),
-            "fab-t": partial(fab, steps=steps),
-            "square": partial(square, queries=queries),
-        }
+        for name, classes in (("apgd-dlr", 3), ("apgd-t", 4)):
+            if logits.shape[1] < classes:
+                runs[name] = partial(runs[name], objective="margin")
         left = torch.arange(len(images), device=images.device)
         for name in ("clean", *attacks):
             if name != "clean":

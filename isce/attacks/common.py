@@ -31,7 +31,12 @@ DEFAULTED = ("step_size", "batch_size", "freq_dims")  # where None means a defau
 
 def whole(value: object) -> bool:
     """Whether it is a whole number, NumPy's too; True and False are none."""
-    return isinstance(value, Integral) and not isinstance(value, bool)
+    return isinstance(value, Integral) and real(value)
+
+
+def real(value: object) -> bool:
+    """Whether it is a number, NumPy's too; True and False are none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def check_numbers(norm: str = "l2", **numbers: float | None) -> None:
@@ -46,7 +51,7 @@ def check_numbers(norm: str = "l2", **numbers: float | None) -> None:
         if value is None and name in DEFAULTED:
             continue
         count = name in counts
-        if value is None or not (whole(value) if count else isinstance(value, Real) and not isinstance(value, bool)):
+        if value is None or not (whole(value) if count else real(value)):
             what = "an integer" if count else "a number"
             raise TypeError(f"{name} must be {what}, got {value!r} ({type(value).__name__})")
         if not math.isfinite(value) or value <= 0:
@@ -173,15 +178,15 @@ def differentiable(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     return leaf, logits
 
 
-def default_batch(images: Tensor) -> int:
-    """Images at a time where the caller does not say.
+def default_batch(images: Tensor, asked: int | None = None) -> int:
+    """Images at a time: as many as the caller `asked` for, if he did.
 
     On a CPU some 400,000 pixels and no more than 512 images, as its caches hold them (with 1000, LeNet-5's SimBA takes 1.9
     times as long; with 512 of CIFAR-10 the 8-layer CNN takes 1.3 times as long as with 128). On a GPU 2048 images of
     CIFAR-10's size, where the graph of ResNet-32 takes some 12 GB, and as many pixels of larger ones.
     """
-    if not len(images):
-        return 1
+    if asked or not len(images):
+        return int(asked or 1)
     pixels, most = (401_408, 512) if images.device.type == "cpu" else (2048 * 3072, 2048)
     return min(most, max(8, pixels // max(images[0].numel(), 1)))
 
@@ -225,7 +230,7 @@ def launch(
         check_classes("targets", targets, images)
     if not len(images):
         return images.detach().clone()
-    size, key = int(batch_size or default_batch(images)), random.draw_key(generator)
+    size, key = default_batch(images, batch_size), random.draw_key(generator)
     with held(model):
         clean, adversarial = images.detach().clone(), images.detach().clone()  # not the caller's inference tensors
         logits = clean_logits(model, clean, size)

@@ -113,7 +113,7 @@ def pgd_path(
     if not len(images):
         raise ValueError("no images: there is no path to follow")
     loss, step = resolve(objective, False), step_size or 2.5 * eps / steps
-    key, size, paths = random.draw_key(generator), int(batch_size or default_batch(images)), []
+    key, size, paths = random.draw_key(generator), default_batch(images, batch_size), []
     with held(model):
         images, labels = images.clone(), labels.long().clone()  # not the caller's inference tensors
         check_logits(clean_logits(model, images, size), labels, stacklevel=3)

@@ -52,8 +52,8 @@ def simba(
     where the first does not help. Each image is at its own direction and sign, so that a forward pass spends exactly one
     query of each image and none is wasted. p(y) is compared by its log-odds in float64, which still move where a float32
     probability is exactly 1. Directions come in a random order per image without replacement (`pixel`: one channel of
-    one pixel; `dct`: one cosine, of the lowest `freq_dims` frequencies each way, all by default); once all are tried, in a new random
-    order. Points are clipped to [0, 1]; with `eps`, steps that leave the l2 ball are refused (their query counts).
+    one pixel; `dct`: one cosine, of the lowest `freq_dims` frequencies each way, all by default); once all are tried, in
+    a new random order. Points are clipped to [0, 1]; with `eps`, steps that leave the l2 ball are refused (their query counts).
 
     images (N, ...) in [0, 1] ((N, C, H, W) for dct), labels (N,); step_size and eps in pixel units. Returns (N, ...);
     with return_queries also (N,) int64: the queries used until success, or `queries` where there is none, and 1 for

@@ -244,12 +244,15 @@ def test_nan_gradients_are_told_of_whatever_the_label(name):
             assert torch.equal(CALLS[name](at, y=labels), X)
 
 
+class Shifts(nn.Module):
+    """Writes into what it is given."""
+
+    def forward(self, x):
+        return x.sub_(0.1).flatten(1)[:, :4]
+
+
 @every
 def test_a_model_that_writes_into_its_input_is_refused(call):
-    class Shifts(nn.Module):
-        def forward(self, x):
-            return x.sub_(0.1).flatten(1)[:, :4]
-
     given = X.clone()
     with pytest.raises(ValueError, match="changes its input in place"):
         call(Shifts(), x=given)
@@ -326,10 +329,6 @@ def test_an_unknown_attack_is_told_of_without_images():
 
 
 def test_a_path_is_checked_like_an_attack():
-    class Shifts(nn.Module):
-        def forward(self, x):
-            return x.sub_(0.1).flatten(1)[:, :4]
-
     for given, error, words in (
         ({"model": Shifts()}, ValueError, "changes its input in place"),
         ({"images": X[:0], "labels": Y[:0]}, ValueError, "no images"),
