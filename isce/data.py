@@ -148,9 +148,9 @@ def load(name: str, root: str | Path | None = None, download: bool = True) -> Da
 
 
 def subset(split: Split, n: int | None) -> Split:
-    """The first n images of a fixed permutation of the split: nested, and not the easier first half of MNIST's test set."""
-    if n is None or n == len(split):
-        return split
+    """The first n images of a fixed permutation of the split, all of them if None: nested, and not the easier first half of
+    MNIST's test set."""
+    n = len(split) if n is None else n
     if not 0 < n <= len(split):
         raise ValueError(f"n must lie in 1..{len(split)}, got {n}")
     return split.take(torch.from_numpy(np.random.RandomState(1).permutation(len(split))[:n].copy()))

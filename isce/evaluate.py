@@ -29,6 +29,8 @@ from isce.models import InferenceTransform
 from isce.train import Spec, load_or_train, result
 
 VERSION = 1  # of everything that shapes an attack's outcome; raise it when an attack changes
+ARM_A_BATCH = 256  # images whose statistics arm A's batch norm takes, in `predict` and in attacks alike
+STOPPED_EARLY = ("pgd", "apgd", "autoattack")  # attacks that take `early_stop`
 CHUNK = 500  # images between two saves on a CPU, where an attack may take hours
 
 
@@ -139,7 +141,7 @@ def surface_of(model: nn.Module, surface: str, surrogate: nn.Module | None = Non
 
 
 @torch.no_grad()
-def predict(model: nn.Module, images: Tensor, batch_size: int = 256) -> Tensor:
+def predict(model: nn.Module, images: Tensor, batch_size: int = ARM_A_BATCH) -> Tensor:
     """Decisions (N,) of a model in eval mode on float images (N, ...), in arm A's batches: its batch norm depends on them.
 
     -1, which is no class, where the outputs are not all finite: a model that breaks down is not right.
@@ -170,7 +172,8 @@ def evaluate(
             SimBA step sizes.
         queries: SimBA's budget per image. seed: of targets, random starts, orders, and a random model's own draws.
         surrogate: for attacks named `...@transfer`, whose points are moved on to each radius (`to_the_edge`).
-        early_stop: of PGD; False for models that decide anew in every pass (`isce.attacks.pgd`).
+        early_stop: of PGD, APGD and AutoAttack; False for models that decide anew in every pass (`isce.attacks.pgd`). On a
+            surrogate they never stop early: a point just behind its boundary says little about another model.
 
     Returns:
         A row per image, attack and level: image, attack, level, label, clean (the model's decision), adversarial (its
@@ -204,7 +207,16 @@ def evaluate(
             check_levels(name, levels)
             seen = surface_of(model, surface or "outputs", surrogate)
             for level, points, smallest, used in _at_levels(
-                what, seen, images, labels, levels, queries, seed, batch_size, early_stop, norm
+                what,
+                seen,
+                images,
+                labels,
+                levels,
+                queries,
+                seed,
+                batch_size,
+                early_stop and surface != "transfer",
+                norm,
             ):
                 if surface == "transfer" and ATTACKS[what].kind != "queries":
                     points, smallest = to_the_edge(points, images, level, norm), None
@@ -268,7 +280,7 @@ def _at_levels(
 
     def run(**options: Any) -> Any:
         draws = torch.Generator().manual_seed(seed)
-        if what.startswith("pgd"):
+        if what.startswith(STOPPED_EARLY):
             options["early_stop"] = early_stop
         if attack.kind != "queries" and not what.startswith("as_coded"):
             options["norm"] = norm
@@ -337,14 +349,18 @@ class Evaluation:
 
     @property
     def unsteady(self) -> bool:
-        """PGD on a model whose decision another draw, or another batch (arm A), may change: it must not stop at the first
-        success, which is a lucky draw, but take all its steps."""
+        """PGD, APGD or AutoAttack whose first success need not be one where it is judged: another draw of a random model, another
+        batch of arm A's, another model than the surrogate. It must not stop there, but take all its steps."""
         random = methods.get(self.spec.method).random_input
-        return self.attack.startswith("pgd") and (random or self.spec.arm == "A")
+        elsewhere = random or self.spec.arm == "A" or self.attack.endswith("@transfer")
+        return elsewhere and self.attack.startswith(STOPPED_EARLY)
 
     def payload(self) -> dict[str, Any]:
         own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return own | {"spec": self.spec.payload(), "version": VERSION + self.unsteady}  # 2: without an early stop
+        return own | {
+            "spec": self.spec.payload(),
+            "version": VERSION + 2 * self.unsteady,
+        }  # 2 was without an early stop, 3 attacks what one draw has wrong, too
 
     @property
     def path(self) -> Path:
@@ -408,6 +424,7 @@ def _attack(
                     {evaluation.attack: evaluation.levels},
                     queries=evaluation.queries,
                     seed=evaluation.seed,
+                    batch_size=ARM_A_BATCH if spec.arm == "A" else None,
                     surrogate=surrogate,
                     early_stop=not evaluation.unsteady,
                 )

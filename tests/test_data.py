@@ -71,7 +71,9 @@ def test_subset_is_nested_and_mixed() -> None:
     few, more = data.subset(split, 50), data.subset(split, 100)
     assert torch.equal(few.images, more.images[:50])
     assert not torch.equal(few.images, split.images[:50])
-    assert data.subset(split, None) is split
+    assert torch.equal(data.subset(split, len(split)).images[:50], few.images)
+    assert torch.equal(data.subset(split, None).labels[:50], few.labels)
+    assert torch.equal(data.subset(split, None).labels.sort().values, split.labels.sort().values)
     for n in (0, -1, 501):
         with pytest.raises(ValueError, match=r"n must lie in 1\.\.500"):
             data.subset(split, n)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from isce.attacks.common import Batch, check_numbers, differentiable, finite, launch, logits_of
+from isce.attacks.common import Batch, check_numbers, differentiable, finite, launch, logits_of, misled
 from isce.attacks.norms import per_image, project, random_in_ball, steepest
 from isce.attacks.objectives import Objective, resolve
 
@@ -20,11 +20,12 @@ def climb(
     loss: Objective,
     rho: float,
     reach_target: bool,
+    early_stop: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One run of APGD from a random start: x (n, ...), success (n,), largest objective (n,).
 
     Success: predicted as the target with `reach_target`, else misclassified. x is the first such iterate, or the iterate
-    of largest objective. Images leave at success.
+    of largest objective. Images leave at success; without `early_stop` none has any.
     """
     x0, y, t, steps = batch.images, batch.labels, targets, int(steps)
     out, success = x0.clone(), torch.zeros_like(y, dtype=torch.bool)
@@ -42,7 +43,7 @@ def climb(
             f = loss(logits, y, t)
         g = torch.autograd.grad(f.sum(), leaf)[0] if i < steps else g_best
         f = f.detach()
-        hit = logits.argmax(1) != y if t is None or not reach_target else logits.argmax(1) == t
+        hit = misled(logits, y, t if reach_target else None) & early_stop
         if hit.any():
             done, keep = rows[hit], ~hit
             out[done], success[done], value[done] = x[hit], True, f[hit]
@@ -89,6 +90,7 @@ def apgd(
     targets: Tensor | None = None,
     restarts: int = 1,
     rho: float = 0.75,
+    early_stop: bool = True,
     batch_size: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
@@ -96,17 +98,28 @@ def apgd(
 
     images (N, ...) in [0, 1], labels (N,); eps in pixel units; rho is the share of ascents below which the step halves.
     Returns (N, ...): the first iterate that is misclassified, or, if targeted, predicted as its target; otherwise the
-    iterate of largest objective. Restarts see only images not yet there. Raises ValueError or TypeError on bad input.
+    iterate of largest objective. Restarts see only images not yet there. Without `early_stop` every image, one that the model
+    has wrong too, takes all steps of all restarts, and comes back as the iterate of largest objective: for random models and for
+    transfer, as in `pgd`. Raises ValueError or TypeError on bad input.
     """
     check_numbers(norm, eps=eps, steps=steps, restarts=restarts, rho=rho)
     loss = resolve(objective, targeted)
-    settings = {"eps": eps, "steps": steps, "norm": norm, "loss": loss, "rho": rho, "reach_target": targeted}
+    settings = {"eps": eps, "steps": steps, "norm": norm, "loss": loss, "rho": rho}
+    settings |= {"reach_target": targeted, "early_stop": early_stop}
 
     def attack(batch: Batch) -> Tensor:
         return best_of(model, batch, [batch.targets] * restarts, settings)
 
     return launch(
-        model, images, labels, attack, targeted=targeted, targets=targets, batch_size=batch_size, generator=generator
+        model,
+        images,
+        labels,
+        attack,
+        targeted=targeted,
+        targets=targets,
+        batch_size=batch_size,
+        generator=generator,
+        everything=not early_stop,
     )
 
 
@@ -122,6 +135,7 @@ def apgd_targeted(
     n_targets: int = 9,
     restarts: int = 1,
     rho: float = 0.75,
+    early_stop: bool = True,
     batch_size: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
@@ -132,12 +146,14 @@ def apgd_targeted(
     """
     check_numbers(norm, eps=eps, steps=steps, restarts=restarts, rho=rho, n_targets=n_targets)
     loss = resolve(objective, True)
-    settings = {"eps": eps, "steps": steps, "norm": norm, "loss": loss, "rho": rho, "reach_target": False}
+    settings = {"eps": eps, "steps": steps, "norm": norm, "loss": loss, "rho": rho}
+    settings |= {"reach_target": False, "early_stop": early_stop}
 
     def attack(batch: Batch) -> Tensor:
         return best_of(model, batch, likely_wrong(batch, n_targets) * restarts, settings)
 
-    return launch(model, images, labels, attack, batch_size=batch_size, generator=generator)
+    everything = not early_stop
+    return launch(model, images, labels, attack, batch_size=batch_size, generator=generator, everything=everything)
 
 
 def likely_wrong(batch: Batch, n: int) -> list[Tensor]:

@@ -17,6 +17,7 @@ from isce.attacks.common import (
     clean_logits,
     default_batch,
     held,
+    misled,
 )
 from isce.attacks.fab import fab
 from isce.attacks.square import square
@@ -27,11 +28,12 @@ STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
 @overload
 def autoattack(model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, norm: str = ..., steps: int = ...,
                queries: int = ..., attacks: Sequence[str] = ..., return_record: Literal[False] = ...,
-               batch_size: int | None = ..., generator: torch.Generator | None = ...) -> Tensor: ...  # fmt: skip
+               early_stop: bool = ..., batch_size: int | None = ...,
+               generator: torch.Generator | None = ...) -> Tensor: ...  # fmt: skip
 @overload
 def autoattack(model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, norm: str = ..., steps: int = ...,
                queries: int = ..., attacks: Sequence[str] = ..., return_record: Literal[True],
-               batch_size: int | None = ...,
+               early_stop: bool = ..., batch_size: int | None = ...,
                generator: torch.Generator | None = ...) -> tuple[Tensor, list[str]]: ...  # fmt: skip
 def autoattack(
     model: nn.Module,
@@ -44,6 +46,7 @@ def autoattack(
     queries: int = 5000,
     attacks: Sequence[str] = STANDARD,
     return_record: bool = False,
+    early_stop: bool = True,
     batch_size: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor | tuple[Tensor, list[str]]:
@@ -51,19 +54,19 @@ def autoattack(
 
     The standard cascade is APGD on cross-entropy, APGD on targeted DLR (9 classes), targeted FAB, Square. "apgd-dlr" is
     there too: AutoAttack's version for randomised models is
-    autoattack(Expectation(model, 20), ..., attacks=("apgd-ce", "apgd-dlr")). With too few classes for a DLR (3; targeted
-    4) the margin takes its place.
+    autoattack(Expectation(model, 20), ..., attacks=("apgd-ce", "apgd-dlr"), early_stop=False): APGD takes all its steps, on
+    images that one draw has wrong as well. With too few classes for a DLR (3; targeted 4) the margin takes its place.
 
     images (N, ...) in [0, 1], (N, C, H, W) for Square; labels (N,); eps in pixel units; `steps` of APGD and FAB, `queries`
-    of Square. Returns (N, ...); with return_record also a list of N names: the attack that felled the image, "clean" where
-    it was misclassified already, "robust" where nothing did. Raises ValueError or TypeError on bad input.
+    of Square. Returns (N, ...), where nothing felled an image the first attack's point; with return_record also a list of N
+    names: the attack that felled the image, "clean" where it was misclassified already, "robust" where nothing did. Raises ValueError or TypeError on bad input.
     """
     check_numbers(norm, eps=eps, steps=steps, queries=queries, batch_size=batch_size)
     attacks = (attacks,) if isinstance(attacks, str) else attacks
     runs = {
-        "apgd-ce": partial(apgd, objective="ce", steps=steps),
-        "apgd-dlr": partial(apgd, objective="dlr", steps=steps),
-        "apgd-t": partial(apgd_targeted, objective="dlr", steps=steps),
+        "apgd-ce": partial(apgd, objective="ce", steps=steps, early_stop=early_stop),
+        "apgd-dlr": partial(apgd, objective="dlr", steps=steps, early_stop=early_stop),
+        "apgd-t": partial(apgd_targeted, objective="dlr", steps=steps, early_stop=early_stop),
         "fab-t": partial(fab, steps=steps),
         "square": partial(square, queries=queries),
     }
@@ -85,13 +88,16 @@ def autoattack(
             if logits.shape[1] < classes:
                 runs[name] = partial(runs[name], objective="margin")
         left = torch.arange(len(images), device=images.device)
-        for name in ("clean", *attacks):
+        for name in ("clean", *attacks) if early_stop else attacks:
+            points = out[left]
             if name != "clean":
                 with warnings.catch_warnings():  # once is enough
                     warnings.filterwarnings("ignore", PROBABILITIES)
-                    out[left] = runs[name](model, images[left], labels[left], **common)
-                logits = predict(out[left])
-            felled = logits.argmax(1) != labels[left]
+                    points = runs[name](model, images[left], labels[left], **common)
+                logits = predict(points)
+            felled = misled(logits, labels[left])
+            taken = felled | (name == attacks[0])  # a later failure does not take the place of the first one's
+            out[left[taken]] = points[taken]
             for i in left[felled].tolist():
                 record[i] = name
             left = left[~felled]

@@ -130,9 +130,9 @@ def held(model: nn.Module) -> Iterator[None]:
     modes = [(module, True) for module in model.modules() if getattr(module, "training", False)]
     wanted = [p for p in model.parameters() if p.requires_grad]
     try:
-        if modes:
+        for module, _ in modes:  # one by one: what torch.export makes refuses, and must not keep its neighbours from it
             with suppress(NotImplementedError):
-                model.eval()
+                module.eval()
         for p in wanted:
             p.requires_grad_(False)
         with torch.inference_mode(False), torch.enable_grad():
@@ -196,13 +196,21 @@ def finite(points: Tensor) -> Tensor:
     return points.flatten(1).isfinite().all(1)
 
 
+def misled(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
+    """(n, K), (n,) -> (n,) whether the decision is wrong, or, with targets, theirs. A model that breaks down, with logits that
+    are not all finite, is right about nothing."""
+    decided = logits.argmax(1)
+    return (decided != labels if targets is None else decided == targets) | ~finite(logits)
+
+
 def rounding(logits: Tensor) -> Tensor:
     """(n, K) -> (n,) what logits may differ by between batch sizes: 8 machine epsilons of the largest, 1e-6 of it."""
     return 8 * torch.finfo(logits.dtype).eps * logits.abs().amax(1)
 
 
 def clearly_wrong(logits: Tensor, labels: Tensor) -> Tensor:
-    """(n,) whether the margin exceeds rounding sixteenfold: nearer to the boundary another batch may disagree."""
+    """(n,) whether the margin exceeds rounding sixteenfold: nearer to the boundary another batch may disagree. The rounding is
+    that of the images' dtype: a model that computes in half precision or TF32 rounds more, and its margins may be less clear."""
     return margin(logits, labels) > 16 * rounding(logits)
 
 
@@ -216,8 +224,10 @@ def launch(
     targets: Tensor | None = None,
     batch_size: int | None = None,
     generator: torch.Generator | None = None,
+    everything: bool = False,
 ) -> Tensor:
-    """Check the input, leave misclassified images as they are, targeted or not, and `attack` the rest in batches of `batch_size`.
+    """Check the input, leave misclassified images as they are, targeted or not, and `attack` the rest in batches of `batch_size`;
+    with `everything` those too: a random model may be right about them the next time, or another model that they are meant for.
 
     Targeted without targets: a uniformly random wrong class for each image, from its seed.
     Returns the adversarial images, (N, ...) as the images. Errors are those of the checks above.
@@ -240,7 +250,7 @@ def launch(
         if targeted and targets is None:
             k = logits.shape[1]
             targets = (labels + 1 + (random.uniform(seeds, -1, 1)[:, 0] * (k - 1)).long()) % k
-        for index in (logits.argmax(1) == labels).nonzero()[:, 0].split(size):
+        for index in ((logits.argmax(1) == labels) | everything).nonzero()[:, 0].split(size):
             if not len(index):  # nothing to attack: `split` gives one empty part
                 break
             t = None if targets is None else targets[index]

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from isce.attacks.apgd import likely_wrong
-from isce.attacks.common import Batch, check_numbers, clearly_wrong, differentiable, finite, launch, logits_of
+from isce.attacks.common import Batch, check_numbers, clearly_wrong, differentiable, finite, launch, logits_of, misled
 from isce.attacks.norms import norm_of, onto_hyperplane, per_image, random_in_ball, tiny
 
 
@@ -33,7 +33,7 @@ def fab(
     back towards x_0, to $x_0 + \beta (x - x_0)$. A bisection towards x_0 ends the search.
 
     images (N, ...) in [0, 1], labels (N,). Returns (N, ...): the minimal adversarial, misclassified by a margin that
-    survives another batch size; images without one are returned unchanged. With `eps` (pixel units), an image is done with
+    survives another batch size where there is such a one; images without one are returned unchanged. With `eps` (pixel units), an image is done with
     its first adversarial of norm <= eps, and those without one are returned unchanged. Restarts after the first begin at
     random points in the ball of half the best norm. Raises ValueError or TypeError on bad input.
     """
@@ -70,7 +70,7 @@ def fab(
                 x = ((1 - a) * (x + eta * move[0]) + a * (x0 + eta * move[1])).clamp_(0, 1)
                 with torch.no_grad():
                     logits = logits_of(model, x)
-                wrong, distance = logits.argmax(1) != y, norm_of(x - x0, norm)
+                wrong, distance = misled(logits, y), norm_of(x - x0, norm)
                 better = (wrong if eps is None else clearly_wrong(logits, y)) & (distance < least[rows])
                 best[rows[better]], least[rows[better]] = x[better], distance[better]
                 x = torch.where(per_image(wrong, x), x0 + beta * (x - x0), x)
@@ -90,6 +90,8 @@ def fab(
         with torch.no_grad():
             for k in range(10):
                 high = torch.where(lies_beyond(high), high, high + 1e-4 * 2**k)
+            stuck = ~lies_beyond(high)  # wrong, but by no clear margin however far: what was found stays
+            low, high = torch.where(stuck, 1, low), torch.where(stuck, 1, high)
             for _ in range(10):
                 c = (low + high) / 2
                 beyond = lies_beyond(c)

@@ -16,6 +16,7 @@ from isce.attacks.common import (
     held,
     launch,
     logits_of,
+    misled,
 )
 from isce.attacks.norms import project, random_in_ball, steepest
 from isce.attacks.objectives import Objective, resolve
@@ -44,9 +45,9 @@ def pgd(
     images (N, ...) in [0, 1], labels (N,); eps and step_size (default 2.5 eps / steps) in pixel units. Starts uniformly
     in the ball, or at the image. Returns (N, ...): the first iterate that is misclassified, or, if targeted, predicted
     as its target; an image that never gets there returns, of its restarts' last iterates, that of the largest
-    objective. Restarts see only images not yet there. Without `early_stop` every image takes all steps of all restarts, and of
-    their last iterates one that is there comes first: for a random model (`Expectation`), of which another draw may be right
-    just behind the boundary of the mean. In l2 a uniform start lies near the sphere, and one run from the image
+    objective. Restarts see only images not yet there. Without `early_stop` every image, one that the model has wrong too, takes
+    all steps of all restarts, and of their last iterates one that is there comes first: for a random model (`Expectation`), of
+    which another draw may be right just behind the boundary of the mean, and for transfer to another model. In l2 a uniform start lies near the sphere, and one run from the image
     (`random_start=False`) is often a little stronger. Raises ValueError or TypeError on bad input.
     """
     check_numbers(norm, eps=eps, steps=steps, restarts=restarts, step_size=step_size)
@@ -64,8 +65,7 @@ def pgd(
                 with torch.set_grad_enabled(i < steps):
                     leaf, logits = differentiable(model, x) if i < steps else (x, logits_of(model, x))
                     losses = loss(logits, y, t)
-                decided = logits.argmax(1)
-                there = decided != y if t is None else decided == t
+                there = misled(logits, y, t)
                 hit = there & early_stop
                 if i < steps:
                     (gradient,) = torch.autograd.grad(losses.sum(), leaf)
@@ -86,7 +86,15 @@ def pgd(
         return out
 
     return launch(
-        model, images, labels, attack, targeted=targeted, targets=targets, batch_size=batch_size, generator=generator
+        model,
+        images,
+        labels,
+        attack,
+        targeted=targeted,
+        targets=targets,
+        batch_size=batch_size,
+        generator=generator,
+        everything=not early_stop,
     )
 
 

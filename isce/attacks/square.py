@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from isce.attacks import random
-from isce.attacks.common import Batch, check_images, check_numbers, launch, logits_of, rounding
+from isce.attacks.common import Batch, check_images, check_numbers, launch, logits_of, misled, rounding
 from isce.attacks.norms import norm_of, per_image, tiny
 from isce.attacks.objectives import margin
 
@@ -83,7 +83,7 @@ def square(
                     z = moved(x - x0, here, there, pattern).add_(x0).clamp_(0, 1)
             logits = logits_of(model, z)
             value = margin(logits, y)
-            hit = logits.argmax(1) != y
+            hit = misled(logits, y)
             better = hit | (value > best + rounding(logits))
             x, best = torch.where(per_image(better, x), z, x), torch.where(better, value, best)
             if hit.any():

@@ -244,6 +244,29 @@ def test_nan_gradients_are_told_of_whatever_the_label(name):
             assert torch.equal(CALLS[name](at, y=labels), X)
 
 
+class Breaks(nn.Module):
+    """NaN logits where any pixel is not exactly that of an image of X."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        moved = (x != X[:1]).flatten(1).any(1) if len(x) == 1 else (x != X[: len(x)]).flatten(1).any(1)
+        return torch.where(moved[:, None], torch.nan, self.net(x))
+
+
+@pytest.mark.parametrize("name", ["pgd", "apgd", "apgd_targeted", "square"])
+def test_a_point_where_the_model_breaks_down_is_an_adversarial_one(name):
+    """Whatever the label: an argmax of NaN would be class 0, and right about images of that class."""
+    net = model()
+    y = net(X).argmax(1)
+    net[1].weight.data[0], net[1].bias.data[0] = 0.0, 50.0  # class 0 for all
+    for labels, inner in ((torch.zeros_like(y), net), (y, model())):
+        found = CALLS[name](Breaks(inner), y=labels)
+        assert (found != X).flatten(1).any(1).all()
+
+
 class Shifts(nn.Module):
     """Writes into what it is given."""
 
@@ -348,3 +371,61 @@ def test_without_an_early_stop_every_image_takes_all_steps():
     loss = nn.CrossEntropyLoss(reduction="none")
     assert (loss(net(walked), y) > loss(net(stopped), y)).all()
     assert (net(walked).argmax(1) != y).all()
+
+
+class Noisy(nn.Module):
+    """Decides anew in every pass: normal noise on the logits of a linear model."""
+
+    def __init__(self, std):
+        super().__init__()
+        self.net, self.std = model(), std
+
+    def forward(self, x):
+        logits = self.net(x)
+        return logits + self.std * torch.randn_like(logits)
+
+
+@pytest.mark.parametrize("name", ["pgd", "apgd", "apgd_targeted", "autoattack"])
+def test_without_an_early_stop_an_image_that_one_draw_has_wrong_is_attacked_too(name):
+    """Else it comes back as it was, and the next draw may find it robust."""
+    x = torch.rand(200, 1, 6, 6, generator=torch.Generator().manual_seed(2))
+    noisy = Noisy(0.3)
+    y = noisy.net(x).argmax(1)
+    options = {"attacks": ("apgd-ce", "apgd-dlr")} if name == "autoattack" else {}
+    unmoved = {}
+    for stop in (True, False):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            found = CALLS[name](noisy, x=x, y=y, eps=1.0, steps=10, early_stop=stop, **options)
+        unmoved[stop] = int((found == x).flatten(1).all(1).sum())
+    assert unmoved[True] > 10
+    assert unmoved[False] == 0
+
+
+def test_apgd_on_the_mean_of_a_random_model_is_no_weaker_than_pgd_on_it():
+    """Both take all their steps: a first success is a lucky draw of the mean as well."""
+    x = torch.rand(300, 1, 6, 6, generator=torch.Generator().manual_seed(2))
+    noisy = Noisy(0.3)
+    y = noisy.net(x).argmax(1)
+    left = {}
+    for name, stop in (("pgd", False), ("apgd", False), ("apgd", True)):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            found = CALLS[name](attacks.Expectation(noisy, 5), x=x, y=y, eps=0.5, steps=20, early_stop=stop)
+            left[name, stop] = float(torch.stack([noisy(found).argmax(1) == y for _ in range(20)]).float().mean())
+    assert left["apgd", False] < left["pgd", False] + 0.02, left
+    assert left["apgd", False] < left["apgd", True] - 0.05, left
+
+
+def test_fab_keeps_what_it_found_where_no_margin_is_clear():
+    """Its last search goes outwards to a clear margin, and bisects back: of a model without one nothing better comes of it."""
+
+    class Capped(nn.Module):  # the first pixel decides; the margin never exceeds rounding sixteenfold
+        def forward(self, x):
+            z = x.flatten(1)[:, :1] - 0.8
+            return torch.cat([torch.ones_like(z), 1 + torch.where(z > 0, z.clamp_max(1e-6), z)], 1)
+
+    x = torch.full((1, 1, 2, 2), 0.5)
+    found = attacks.fab(Capped(), x, torch.tensor([0]), steps=20)
+    assert Capped()(found).argmax(1) == 1
+    assert float((found - x).norm()) < 0.3 * 1.06  # eta goes 5 % beyond the boundary

@@ -194,6 +194,18 @@ def test_modules_that_are_not_pythons(kind):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
 
 
+def test_what_refuses_eval_mode_keeps_none_of_its_neighbours_from_it():
+    _, exported = made_elsewhere("exported")
+    net = nn.Sequential(exported, nn.BatchNorm1d(6), nn.Dropout())
+    x, y, modes = torch.rand(4, 2, 8, 8), torch.zeros(4, dtype=torch.int64), []
+    net[1].register_forward_pre_hook(lambda *_: modes.append([m.training for m in net[1:]]))
+    attacks.pgd(net, x, y, eps=0.5, steps=2)
+    assert len(modes) == 4
+    assert not any(map(any, modes))
+    assert [m.training for m in net[1:]] == [True, True]
+    assert net[1].num_batches_tracked == 0
+
+
 def test_more_restarts_are_never_weaker():
     """Of the last iterates one that is misclassified comes first, whatever the objective says of the others."""
     net = nn.Sequential(nn.Flatten(), nn.Linear(128, 6))
