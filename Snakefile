@@ -8,7 +8,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from isce import methods, profiles, record
+from isce import checks, evaluate, methods, profiles, record, train
 
 profile = profiles.load(config.get("profile", "digits"))
 device = config.get("device", "auto")
@@ -40,13 +40,30 @@ def to_train(wildcards):
 
 
 def trained(wildcards):
-    """The training jobs that hold an attack job's methods."""
+    """The training jobs that hold an attack job's methods, but those of which nothing is run on this network."""
     needed = {methods.get(m).trained_as or m for m in methods.parse(attacked(wildcards))}
-    jobs = [j for j, group in enumerate(profile.train_jobs) if needed & set(methods.parse(group))]
+    run = lambda group: profile.only(group, wildcards.block, wildcards.backbone)
+    jobs = [j for j, group in enumerate(profile.train_jobs) if needed & set(methods.parse(group)) and run(group)]
     dataset = profile.stand_in[wildcards.block]
     return expand(rules.train.output[0], dataset=dataset, backbone=wildcards.backbone, job=jobs, seed=wildcards.seed)
 
 
+def made_for(wildcards):
+    """By method of an attack job, its attacks that the others do not meet."""
+    shared = {*profile.common_attacks(wildcards.block, wildcards.backbone), *evaluate.parse(profile.strongest)}
+    own = {m: profile.attacks(wildcards.block, wildcards.backbone, m) for m in methods.parse(attacked(wildcards))}
+    return {m: ",".join(a for a in found if a not in shared) for m, found in own.items()}
+
+
+def evaluated(wildcards):
+    """The records of an attack job. They are named by all that shapes them, so that a job whose recipe has changed runs again."""
+    run = lambda m: profile.evaluations(wildcards.block, wildcards.backbone, m, int(wildcards.seed))
+    return [e.path.name for m in methods.parse(attacked(wildcards)) for e in run(m)]
+
+
+# Of the jobs that make other records: versions, and every method's settings.
+recipes = [train.VERSION, evaluate.VERSION, checks.VERSION]
+recipes += [train.Spec(dataset, "lenet5", m).run_id for dataset in sorted({*profile.stand_in.values()}) for m in profile.methods]
 all_attacks = [
     f"{done}/attack-{block}-{backbone}-{job}-seed{seed}.ipynb"
     for block, backbone in profile.nets for job, names in enumerate(profile.attack_jobs)
@@ -100,6 +117,7 @@ rule train:
             dataset=w.dataset, backbone=w.backbone,
             method=",".join(to_train(w)),
             seed=int(w.seed), epochs=profile.epochs_of(w.dataset, w.backbone) or 0, device=device, at_once=at_once)),
+        recipes=recipes,
     shell:
         papermill("train")
 
@@ -116,10 +134,11 @@ rule attack:
         given=lambda w: json.dumps(dict(
             dataset=profile.stand_in[w.block], backbone=w.backbone,
             method=attacked(w), attacks=",".join(profile.common_attacks(w.block, w.backbone)),
-            strongest=profile.strongest, adaptive=profile.adaptive,
+            strongest=profile.strongest, adaptive=made_for(w),
             eps=profile.eps[w.block], simba_steps=profile.simba_steps[w.block], simba_queries=profile.simba_queries[w.block],
             n=profile.n_of(w.block, w.backbone), fewer=profile.fewer, seed=int(w.seed),
             epochs=profile.epochs_of(profile.stand_in[w.block], w.backbone) or 0, device=device)),
+        records=evaluated,
     shell:
         papermill("attack")
 
@@ -136,6 +155,7 @@ rule arm_a:  # trains what it attacks
             dataset=profile.stand_in[w.block], backbone="resnet32", method="sce,isce", arm="A",
             attacks=profile.as_coded["attacks"], eps=profile.eps[w.block], n=profile.n_of(w.block, "resnet32"), fewer=profile.fewer, seed=int(w.seed),
             epochs=profile.as_coded["epochs"][profile.stand_in[w.block]], device=device)),
+        recipes=recipes,
     shell:
         papermill("attack")
 
@@ -162,6 +182,7 @@ rule figure:
         gpu=gpu,
     params:
         given=lambda w: json.dumps(figures[w.name]),
+        recipes=recipes,
     shell:
         papermill("{wildcards.name}")
 

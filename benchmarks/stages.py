@@ -66,9 +66,17 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=None)
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
-    profile, device = profiles.load(args.profile), record.pick_device(args.device)
     if args.n is not None and args.n < 1:
         parser.error(f"--n must be at least 1, got {args.n}")
+    try:
+        profile, device = profiles.load(args.profile), record.pick_device(args.device)
+        names = methods.parse(args.methods)
+    except ValueError as error:
+        parser.error(str(error))
+    parts = [part.strip() for part in args.only.split(",")]
+    asked = {name: all_of_it for name, all_of_it in stages(profile) if any(part in name for part in parts)}
+    if not asked:
+        parser.error(f"no stage's name contains {args.only!r}: {', '.join(name for name, _ in stages(profile))}")
     path = record.results_dir() / "benchmarks" / f"stages-{profile.name}-{device.type}.json"
     start = time.perf_counter()
     rows = {row["stage"]: row for row in (record.read_json(path) or {"rows": []})["rows"]}
@@ -76,10 +84,8 @@ def main() -> None:
     def left() -> bool:
         return args.minutes is None or time.perf_counter() - start < 60 * args.minutes
 
-    for name, all_of_it in stages(profile):
-        if not any(part.strip() in name for part in args.only.split(",")):
-            continue
-        evaluations = chosen(all_of_it, methods.parse(args.methods), args.seeds, args.n)
+    for name, all_of_it in asked.items():
+        evaluations = [e for e in chosen(all_of_it, names, args.seeds, args.n) if evaluate.find_whole(e) is None]
         specs = {e.spec.trained().run_id: e.spec.trained() for e in evaluations}.values()
         missing = [spec for spec in specs if train.result(spec) is None]
         began, attacked = time.perf_counter(), 0
@@ -87,7 +93,7 @@ def main() -> None:
         trained = sum(train.result(spec) is not None for spec in missing)
         between = time.perf_counter()
         for evaluation in evaluations:
-            if record.find(evaluation.path) is None and left():
+            if left():
                 evaluate.load_or_evaluate(evaluation, args.device, progress=False)
                 attacked += 1
         if trained or attacked:

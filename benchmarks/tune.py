@@ -32,7 +32,10 @@ def main() -> None:
     start, rows = time.perf_counter(), []
     for chosen in itertools.product(*values):
         options = dict(zip(names, chosen, strict=True))
-        spec = train.Spec(args.dataset, args.backbone, args.method, args.seed, args.epochs, options=options)
+        try:
+            spec = train.Spec(args.dataset, args.backbone, args.method, args.seed, args.epochs, options=options)
+        except ValueError as error:
+            parser.error(str(error))
         train.load_or_train(spec, args.device)
         metrics = (train.result(spec) or {})["metrics"]
         rows.append(

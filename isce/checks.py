@@ -413,7 +413,7 @@ def load_or_check(
     weights = (train.result(spec) or {})["weights_sha256"]
     with record.lock(path):
         done = record.read_json(path)
-        if done is None or done["weights_sha256"] != weights:
+        if done is None or done.get("weights_sha256") != weights:
             if progress:
                 record.log(f"isce: checks of {spec.run_id}")
             surrogate = None

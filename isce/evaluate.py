@@ -506,7 +506,7 @@ def find(evaluation: Evaluation) -> dict[str, Any] | None:
 def find_whole(evaluation: Evaluation) -> dict[str, Any] | None:
     """`find`, where it is of all the images that were asked for."""
     done = find(evaluation)
-    return done if done is not None and done["evaluation"]["n"] == evaluation.n else None
+    return done if done is not None and done["n"] == evaluation.n else None
 
 
 def of_any(evaluation: Evaluation, root: Path) -> list[dict[str, Any]]:

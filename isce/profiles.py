@@ -232,7 +232,10 @@ def load(name: str) -> Profile:
     if not known:
         raise ValueError(f"no profiles in {folder}: set ISCE_HOME to a checkout of this repository")
     path = folder / f"{record.choose('profile', name, known)}.yaml"
-    content = yaml.safe_load(path.read_text())
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path.name} is no YAML: {' '.join(str(error).split())}") from None
     want = {f.name for f in dataclasses.fields(Profile)} - {"name"}
     if not isinstance(content, dict) or set(content) != want:
         wrong = sorted(want ^ set(content)) if isinstance(content, dict) else content
@@ -246,11 +249,18 @@ def load(name: str) -> Profile:
         *content["adaptive"],
     ]:
         methods.parse(job)
+    trained = [*DATASETS, *(f"{dataset}-{backbone}" for dataset in DATASETS for backbone in BACKBONES)]
+    for key in content["epochs"]:
+        record.choose(f"key of epochs in {path.name}", key, trained)
+    for dataset in content["stand_in"].values():
+        record.choose(f"data set of stand_in in {path.name}", dataset, DATASETS)
     nets = sorted("-".join(net) for net in paper.networks(content["tables"]))
     for net, less in content["networks"].items():
         record.choose(f"network in {path.name}", net, nets)
-        for key in less:
+        for key in less or {}:
             record.choose(f"key of {net} in {path.name}", key, ("seeds", "methods", "beyond", "n"))
+        if not less:
+            raise ValueError(f"networks in {path.name}: {net} must say what is other there, or be {{}}")
         methods.parse(less.get("methods", "all"))
         parse(less.get("beyond", ""))
     for key in ("ablation_epochs", "embedding_epochs"):

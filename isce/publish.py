@@ -92,7 +92,7 @@ def run_of(path: Path) -> str:
 
 
 def would_be_torn(wanted: Iterable[Path], trained: Mapping[str, str], gone: Collection[Path]) -> set[str]:
-    """The runs whose attacks would not all be on the same weights, once `wanted` were copied and what is superseded in
+    """The runs whose attacks and measures would not all be of the same weights, once `wanted` were copied and what is superseded in
     results/, `gone`, was not there: their network was trained anew, and what is committed of it stays as it is.
     `trained`: by run, the one whose weights it has; that of Random is an SCE network's."""
 
@@ -105,14 +105,14 @@ def would_be_torn(wanted: Iterable[Path], trained: Mapping[str, str], gone: Coll
     torn: set[str] = set()
     for network, new in of_network.items():
         runs = {run_of(path) for path in new.values()}
-        there = {path for run in runs for path in (record.results_dir() / run).glob("attacks/*.json")} - set(gone)
-        attacks = there | {path for path in new if path.parent.name == "attacks"}
+        there = {path for run in runs for path in (record.results_dir() / run).rglob("*.json")} - set(gone)
+        measured = {path for path in there | set(new) if path.name != "result.json"}
         own = weights(record.runs_dir() / network / "result.json")
-        former = sum(weights(new.get(path, path)) != own for path in attacks) if own else 0
+        former = sum(weights(new.get(path, path)) not in (None, own) for path in measured) if own else 0
         if former:
             torn |= runs
             record.log(
-                f"isce: {network} was trained anew, and {former} attacks are on its former weights: what results/ has of it is "
+                f"isce: {network} was trained anew, and {former} records are of its former weights: what results/ has of it is "
                 "left as it is; attack it again, or delete that, and publish again"
             )
     return torn

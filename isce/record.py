@@ -128,6 +128,10 @@ def pick_device(name: str = "auto") -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise ValueError(f"device {name!r} is not supported: use auto, cpu, cuda or cuda:N")
     if device.type == "cuda":
+        if (device.index or 0) >= (count := torch.cuda.device_count()):
+            raise ValueError(
+                f"device {name!r} was asked for, but torch sees {count} CUDA GPU{'s' * (count > 1)} here, from cuda:0"
+            )
         torch.backends.cudnn.allow_tf32 = False
     return device
 
@@ -215,14 +219,18 @@ def choose(kind: str, name: Any, known: typing.Iterable[Any]) -> str:
     )
 
 
+_YAML = " (write 0.001 or 1.0e-3: YAML reads 1e-3 as text)"
+
+
 def check_parameters(namespace: dict[str, Any]) -> None:
     """Check a notebook's parameters after papermill injected its own: call as `check_parameters(globals())`.
 
     The cell tagged `parameters` declares each as `name: type = default`. Raises one clear error for a value of another
-    type (such as `1e-3` from YAML, which arrives as a string) and for an injected name that the notebook does not have.
+    type (such as `1e-3` from YAML, which arrives as a string; lists hold numbers) and for an injected name that the notebook does
+    not have. In a kernel where this has passed before, the notebook's own names are there too, and pass for what they are.
 
     Raises:
-        TypeError: a value is not of its declared type. ValueError: an unknown parameter, or a NaN or infinite one.
+        TypeError: a value is not of its declared type. ValueError: an unknown parameter, a NaN or infinite one, an empty list.
     """
     declared: dict[str, Any] = namespace.get("__annotations__", {})
     if not declared:
@@ -236,20 +244,27 @@ def check_parameters(namespace: dict[str, Any]) -> None:
         if value in ("true", "false") and allowed == (bool,):  # papermill knows `-p save True` alone, YAML both
             value = namespace[name] = value == "true"
         if not any(type(value) is t for t in allowed):
-            hint = (
-                " (write 0.001 or 1.0e-3: YAML reads 1e-3 as text)"
-                if float in allowed and isinstance(value, str)
-                else ""
-            )
+            hint = _YAML if float in allowed and isinstance(value, str) else ""
             want = " or ".join("None" if t is types.NoneType else t.__name__ for t in allowed)
             raise TypeError(f"parameter {name} must be {want}, got {value!r} of type {type(value).__name__}{hint}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"parameter {name} must be a finite number, got {value}")
+        numbers = value if isinstance(value, list) else [value] if isinstance(value, float) else []
+        if wrong := [v for v in numbers if isinstance(v, bool) or not isinstance(v, int | float)]:
+            hint = _YAML if isinstance(wrong[0], str) else ""
+            raise TypeError(f"parameter {name} must be a list of numbers, got {value!r}{hint}")
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError(
+                f"parameter {name} must be {'finite numbers' if value is numbers else 'a finite number'}, got {value}"
+            )
+        if isinstance(value, list) and not value:
+            raise ValueError(f"parameter {name} must hold at least one number, got an empty list")
+    if namespace.get("_parameters_checked"):
+        return
     plain = (str, int, float, bool, list, tuple, dict, types.NoneType)
     for name, value in namespace.items():
         shell = name.startswith("_") or name in ("In", "Out", "exit", "quit")
         if name not in declared and not shell and isinstance(value, plain):
             choose("parameter", name, declared)
+    namespace["_parameters_checked"] = True
 
 
 def log(*words: object) -> None:

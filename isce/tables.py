@@ -3,7 +3,7 @@
 import html
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from scipy.stats import binom
 
 from isce import paper, record
 from isce.data import DATASETS
-from isce.evaluate import ATTACKS, Evaluation, find, load_or_evaluate, parse, unpack
+from isce.evaluate import ATTACKS, Evaluation, find, find_or_evaluate, parse, unpack
 from isce.evaluate import label as attack_label
 from isce.methods import get
 from isce.models import BACKBONES
@@ -41,16 +41,16 @@ def spread(values: Sequence[float], n: int) -> dict[str, Any]:
 def measure(evaluations: Sequence[Evaluation], level: int = 0) -> dict[str, Any] | None:
     """One cell: the `spread` of an attack's accuracy over the seeds that have a record, or None where none has.
 
-    n: the fewest images that one of the seeds has; of_seeds: the seeds that were asked for.
+    n: the images that all of these seeds have; of_seeds: the seeds that were asked for.
     """
     found = [find(e) for e in evaluations]
     records = [r for r in found if r is not None]
     if not records:
         return None
-    results = [r["results"][level] for r in records]
-    return spread([r["accuracy"] for r in results], min(r["n"] for r in records)) | {
+    (right,) = nested([dict(enumerate(unpack(r["results"][level]["correct"], r["n"]) for r in records))])
+    return spread([100 * float(bits.mean()) for bits in right.values()], len(right[0])) | {
         "of_seeds": len(evaluations),
-        "level": results[0]["level"],
+        "level": records[0]["results"][level]["level"],
         "median": (records[0].get("minimal") or {}).get("median"),
         "commits": {commit_of(r) for r in records},
     }
@@ -156,8 +156,7 @@ def compute(number: int, profile: Profile, methods: Sequence[str], device: str =
         for block, backbone, method, seed in profile.runs:
             if (block, backbone) == (column.block, column.backbone) and method in methods:
                 wanted = profile.evaluation(block, backbone, method, column.attack, seed)
-                if record.find(wanted.path) is None:
-                    load_or_evaluate(wanted, device, progress)
+                find_or_evaluate(wanted, device, progress)
 
 
 def outcomes(
@@ -196,23 +195,24 @@ def met(profile: Profile, block: str, backbone: str, method: str, level: float, 
     return {attack: found for attack, found in more.items() if found} | asked
 
 
-def together(profile: Profile, found: ByAttack) -> ByAttack:
-    """The attacks that count in a worst case: those that met every seed which the profile's strongest attack has met, or, where
-    that has no record, the attack that met the most. So another record adds an attack, and never takes seeds away."""
+def met_by(profile: Profile, found: ByAttack) -> dict[int, set[str]]:
+    """The seeds that count in a worst case, those which the profile's strongest attack has met, or, where that has no record, the
+    attack that met the most; and the attacks that each of them has met. So another record adds an attack to a seed, and
+    never takes seeds away."""
     strongest = next(filter(None, (found.get(attack) for attack in parse(profile.strongest))), None)
-    anchor = strongest or max(found.values(), key=len, default={})
-    return {attack: seeds for attack, seeds in found.items() if anchor and set(seeds) >= set(anchor)}
+    seeds = strongest or max(found.values(), key=len, default={})
+    return {seed: {attack for attack, right in found.items() if seed in right} for seed in sorted(seeds)}
 
 
-def survivors(found: ByAttack, random: bool = False) -> dict[int, np.ndarray]:
-    """Which images stayed right under all of these attacks, on the seeds and the images that all of them have met.
+def survivors(found: ByAttack, seeds: Mapping[int, Collection[str]], random: bool = False) -> dict[int, np.ndarray]:
+    """Which images of each seed stayed right under all of the attacks that are named for it, of the images that all have met.
 
     random: see `worst`.
     """
-    per_attack = nested(list(found.values()))
-    seeds = sorted(set.intersection(*map(set, per_attack))) if per_attack else []
-    stacked = {seed: np.stack([right[seed] for right in per_attack]) for seed in seeds}  # (attacks, n)
-    return {seed: worst(rows, random) for seed, rows in stacked.items()}
+    used = {(seed, attack): found[attack][seed] for seed, attacks in seeds.items() for attack in attacks}
+    n = min(map(len, used.values()), default=0)
+    rows = {seed: np.stack([used[seed, attack][:n] for attack in attacks]) for seed, attacks in seeds.items()}
+    return {seed: worst(right, random) for seed, right in rows.items()}
 
 
 def worst(right: np.ndarray, random: bool = False) -> np.ndarray:
@@ -224,12 +224,16 @@ def worst(right: np.ndarray, random: bool = False) -> np.ndarray:
 def worst_outcomes(profile: Profile, block: str, backbone: str, method: str, level: float) -> dict[int, np.ndarray]:
     """The `survivors` of all attacks that the method is to meet at a radius, for comparisons.
 
-    Where one of them has no record, nothing, but where it could change nothing: those that count `together` leave none right.
+    A seed that one of them has not met does not count, but where that could change nothing: those recorded leave no image of
+    any seed right.
     """
     found, random = met(profile, block, backbone, method, level), get(method).random_input
-    right = survivors(together(profile, found), random)
+    seeds = met_by(profile, found)
+    right = survivors(found, seeds, random)
     if any(bits.any() for bits in right.values()):
-        return survivors(found, random) if all(found.values()) else {}
+        return survivors(
+            found, {seed: attacks for seed, attacks in seeds.items() if len(attacks) == len(found)}, random
+        )
     return right
 
 
@@ -272,12 +276,15 @@ def attacked(profile: Profile, block: str, backbone: str, methods: Sequence[str]
                 rows.append({**where, "attack": attack, "column": column, **cell})
         for at, level in enumerate(profile.eps[block]):
             found = met(profile, block, backbone, method, level, further=True)
-            used = together(profile, found)
-            right = list(survivors(used, get(method).random_input).values())
+            used = met_by(profile, found)
+            right = list(survivors(found, used, get(method).random_input).values())
+            counts = sorted({len(attacks) for attacks in used.values()})
             least = spread([100 * float(r.mean()) for r in right], len(right[0])) if right else {"accuracy": math.nan}
             least |= {"of": profile.n_of(block, backbone), "of_seeds": len(seeds), "asked": True, "level": level}
-            least |= {"beside": f"{len(used)} of {len(found)} attacks" if len(used) < len(found) and right else ""}
-            rows.append({**where, "attack": "worst", "column": f"worst:{at}", "used": {*used}, **least})
+            share = f"{' to '.join(map(str, counts[:: len(counts) - 1 or 1]))} of {len(found)} attacks"
+            least |= {"beside": share if counts and counts[0] < len(found) else ""}
+            every = set.intersection(*used.values()) if used else set()
+            rows.append({**where, "attack": "worst", "column": f"worst:{at}", "used": every, **least})
     for strongest in parse(profile.strongest):
         met_it = {row["column"] for row in rows if strongest in row.get("used", ())}
         for row in rows:
@@ -385,12 +392,13 @@ def caption(number: int, profile: Profile, long: pd.DataFrame) -> str:
             "Bold: significantly above every other of the paper's nine methods (exact sign-flip test on the same images"
             f"{several}; Holm's correction over the column; p < {LEVEL:g}). Where none is, †: the highest, and all that are "
             "not significantly below it. No mark: none of the nine can be told from the highest, or one has no record. "
-            "Controls are not ranked. The test and the intervals are over images: they do not speak for other trainings."
+            "Controls are not ranked."
         )
     else:
         parts.append(
             "No best is marked: at least one of the paper's nine methods has no record, or none can be told from the highest."
         )
+    parts.append("Tests and intervals are over images: they do not speak for other trainings.")
     known = ", ".join(get(m).label for m in paper.TABLES[number].numbers)
     parts.append(
         f"In parentheses the paper's number, at its own unknown level: known for {known}; n.r.: {paper.NOT_RECOVERABLE}."

@@ -201,7 +201,16 @@ def write_measures(spec: Spec, kind: str, measured: dict[str, Any], n: int, devi
     """Keep numbers measured over n test images as <kind>.json in the run of `spec`; of equal weights, the last ones stay."""
     source = record.provenance(device, DATASETS[spec.dataset].sha256, 0.0, n)
     content = {"schema": record.SCHEMA, "kind": kind, "spec": spec.payload(), "n": n, "provenance": source}
+    content["weights_sha256"] = (result(spec) or {}).get("weights_sha256")
     record.write_json(spec.folder / f"{kind}.json", content | measured)
+
+
+def measures(spec: Spec, kind: str) -> dict[str, Any] | None:
+    """What `write_measures` kept, in runs/ or results/; not of other weights than those that are here, if any."""
+    own, path = (result(spec) or {}).get("weights_sha256"), spec.folder / f"{kind}.json"
+    found = [record.read_json(p) for p in (path, record.results_dir() / path.relative_to(record.runs_dir()))]
+    kept = [done for done in found if done and (own is None or done.get("weights_sha256", own) == own)]
+    return kept[0] if kept else None
 
 
 def _load_weights(folder: Path) -> dict[str, Tensor] | None:
@@ -223,7 +232,7 @@ def _fetch_published(spec: Spec) -> bool:
     """Copy the committed model of `spec` from results/ to runs/, weights before record; False where there is none."""
     source = record.results_dir() / spec.run_id
     done, weights = record.read_json(source / "result.json"), source / "model.safetensors"
-    if done is None or not weights.is_file() or record.sha256(weights) != done["weights_sha256"]:
+    if done is None or not weights.is_file() or record.sha256(weights) != done.get("weights_sha256"):
         return False
     with record.atomic(spec.folder / "model.safetensors") as part:
         shutil.copyfile(weights, part)
@@ -463,5 +472,6 @@ def _resume(
     model.load_state_dict(weights)
     optimizer.load_state_dict(moments)
     schedule.load_state_dict(rates)
-    history.update(past | {"precision": history["precision"]})
+    before, now = past["precision"], history["precision"]  # of each start, where a resumed training has moved
+    history.update(past | {"precision": before if now in before.split("; then ") else f"{before}; then {now}"})
     return len(history["loss"])

@@ -17,8 +17,8 @@ from pandas.io.formats.style import Styler
 from scipy.stats import chi2
 from scipy.stats import f as f_distribution
 
-from isce import methods, paper, record, theory
-from isce.evaluate import find, label, parse, unpack
+from isce import methods, paper, record, theory, train
+from isce.evaluate import find, find_whole, label, parse, unpack
 from isce.methods import METHODS
 from isce.profiles import Profile
 from isce.tables import LEVEL, nested, outcomes, p_below, worst_outcomes
@@ -331,11 +331,13 @@ def _ablation(profile: Profile, arm: str) -> Finding:
     found, missing = [], []
     for block, backbone in paper.ABLATION:
         for attack in paper.ABLATION_ATTACKS:
-            read = [[record.find(e.path) for e in grid] for grid in profile.ablation(block, backbone, attack)]
-            done = [[r for r in grid if r is not None] for grid in read]
-            if done == read:
-                right = [np.stack([unpack(r["results"][0]["correct"], r["n"]) for r in grid]) for grid in done]
-                found.append((f"{block} {attack}", *ablation_test(*right)))
+            grid, same = profile.ablation(block, backbone, attack)
+            same = [e for e in same if e not in grid]  # one setting and seed is in both
+            done = [[find_whole(e) for e in part] for part in (grid, same)]
+            if all(all(part) for part in done):
+                right = [np.stack([unpack(r["results"][0]["correct"], r["n"]) for r in part if r]) for part in done]
+                sides = len(profile.figures["ablation_s"]), len(profile.figures["ablation_m"])
+                found.append((f"{block} {attack}", *ablation_test(right[0], right[1], sides)))
             else:
                 missing.append(f"{block} {attack}")
     if not found:
@@ -347,23 +349,46 @@ def _ablation(profile: Profile, arm: str) -> Finding:
     verdict, open_to = bounded(rule, Known([p < LEVEL for _, _, p in found], len(missing), (False, True)))
     measured = "; ".join(f"{where}: {words}, p = {p:.2g}" for where, words, p in found)
     measured += (f"; not run: {', '.join(missing)}" if missing else "") + open_to
-    n, seeds = profile.figures["ablation_n"], profile.figures["ablation_seeds"]
-    return Finding(verdict, measured, f"{n} validation images", f"F test, grid over {seeds} seeds, p < {LEVEL}")
+    n, seeds = profile.figures["ablation_n"], profile.figures["ablation_seeds"] - 1
+    return Finding(verdict, measured, f"{n} validation images", f"F test, grid over {seeds} other seeds, p < {LEVEL}")
 
 
-def ablation_test(grid: np.ndarray, seeds: np.ndarray) -> tuple[str, float]:
+def ablation_test(grid: np.ndarray, seeds: np.ndarray, sides: tuple[int, int]) -> tuple[str, float]:
     """Do accuracies vary more over settings than over trainings of one setting? In words, and the p-value of an F test.
 
-    grid (S, n), seeds (R, n): which of the same n images each network is right on. That the networks of a grid differ at all
-    (`cochran`) says little, where those of one setting do, too.
+    grid (S * M, n), row by row of `sides`; seeds (R, n): which of the same n images each network is right on. That the networks of
+    a grid differ at all (`cochran`) says little, where those of one setting do, too. In the words stand as well how wide
+    a grid the test would see, and `factors`, which asks the grid alone.
     """
     over_grid, over_seeds = (100 * right.mean(1) for right in (grid, seeds))
-    ratio = over_grid.var(ddof=1) / max(over_seeds.var(ddof=1), 1e-9)
+    ratio, freedom = over_grid.var(ddof=1) / max(over_seeds.var(ddof=1), 1e-9), (len(grid) - 1, len(seeds) - 1)
     words = [
         f"{len(right)} {what} {a.min():.1f} to {a.max():.1f} % (sd {a.std(ddof=1):.2f}, Cochran's Q p = {cochran(right):.1g})"
         for right, a, what in ((grid, over_grid, "settings"), (seeds, over_seeds, "seeds of one"))
     ]
-    return ", ".join(words), float(f_distribution.sf(ratio, len(grid) - 1, len(seeds) - 1))
+    of_s, of_m = factors(over_grid.reshape(sides))
+    words += [
+        f"an sd {math.sqrt(f_distribution.isf(LEVEL, *freedom)):.1f} times as large would show",
+        f"within the grid, additively: s p = {of_s:.2g}, m p = {of_m:.2g}",
+    ]
+    return ", ".join(words), float(f_distribution.sf(ratio, *freedom))
+
+
+def factors(accuracies: np.ndarray) -> tuple[float, float]:
+    """Two-way analysis of variance of accuracies (S, M), one per cell: the p-values that rows, and that columns, play no part."""
+    rows, columns = accuracies.mean(1, keepdims=True), accuracies.mean(0, keepdims=True)
+    rest = accuracies - rows - columns + accuracies.mean()
+    free = [side - 1 for side in accuracies.shape]
+    noise = max(float((rest**2).sum()) / (free[0] * free[1]), 1e-9)
+    effects = [
+        float(((means - accuracies.mean()) ** 2).sum()) * other
+        for means, other in zip((rows, columns), accuracies.shape[::-1], strict=True)
+    ]
+    p = [
+        float(f_distribution.sf(effect / k / noise, k, free[0] * free[1]))
+        for effect, k in zip(effects, free, strict=True)
+    ]
+    return p[0], p[1]
 
 
 def cochran(right: np.ndarray) -> float:
@@ -378,15 +403,15 @@ def _separation(profile: Profile, arm: str) -> Finding:
     """C8."""
     keys, above, found, n = ("euclidean", "cosine", "nearest_mean"), [], [], set()
     for block, backbone in profile.figures["embedding"].items():
-        folders = [profile.embedding(block, method).spec.folder for method in ("isce", "sce")]
-        ours, theirs = (record.find(folder / "separation.json") for folder in folders)
+        specs = [profile.embedding(block, method).spec for method in ("isce", "sce")]
+        ours, theirs = (train.measures(spec, "separation") for spec in specs)
         if ours is None or theirs is None:
             continue
         above += [ours[key] > theirs[key] for key in keys]
         n.add(ours["n"])
-        trained = [record.find(folder / "result.json") for folder in folders]
+        trained = [record.find(spec.folder / "result.json") for spec in specs]
         right = [f"{done['metrics']['test_accuracy']:.1f}" if done else "unknown" for done in trained]
-        words = [f"{key} {ours[key]:.2f} and {theirs[key]:.2f}" for key in keys]
+        words = [f"{key} {ours[key]:.2f} and {theirs[key]:.2f}{' (above)' * (ours[key] > theirs[key])}" for key in keys]
         found.append(f"{block}, {backbone}: {', '.join(words)}, clean accuracy {' and '.join(right)} %")
     if not found:
         return Finding(OPEN)
@@ -405,29 +430,35 @@ def _averages(profile: Profile, arm: str) -> Finding:
         wanted = [e for e in profile.arm_a() if (e.attack, e.spec.method) == ("clean", "isce")]
     means: dict[str, list[tuple[float, float]]] = {}
     for evaluation in wanted:
-        if (done := record.find(evaluation.path)) is not None:
+        if (done := find(evaluation)) is not None:
             where = f"{evaluation.spec.dataset} {evaluation.spec.backbone}"
             means.setdefault(where, []).append(_outputs(done))
     if not means:
         return Finding(OPEN)
     found = {where: np.mean(values, axis=0) for where, values in means.items()}
     images = dict.fromkeys(found, "test images")
+    weight = dict.fromkeys(found, 1.0)  # test sets are of one size
     for net in nets if arm == "B" else []:  # the paper averages over all images
         whole = [find(evaluation) for evaluation in profile.everything(*net, "isce")]
         if all(whole):
             n, *values = np.array([(r["n"], *_outputs(r)) for r in whole if r]).T
             where = f"{profile.stand_in[net[0]]} {net[1]}"
             found[where] = np.average(values, axis=1, weights=n)
-            images[where] = f"all {n.sum():,.0f} images of one seed"
-    near = [abs(own - 0.97) < 0.05 and abs(rest - 8) < 0.5 for own, rest in found.values()]
-    unknown = len({(profile.stand_in[block], net) for block, net in nets}) - len(found)
-    verdict, open_to = bounded(grade, Known(near, unknown, (False, True)))
-    measured = "; ".join(
-        f"{where}: f_i {own:.3f}, sum {rest:.2f} ({images[where]})" for where, (own, rest) in found.items()
-    )
+            images[where], weight[where] = f"all {n.sum():,.0f} images of one seed", n.sum()
+    measured = [f"{where}: f_i {own:.3f}, sum {rest:.2f} ({images[where]})" for where, (own, rest) in found.items()]
+    deep = [net for net in nets if net[1] == "resnet32"]
+    near, groups = [], {"ResNet-32": deep, "the shallow networks": [net for net in nets if net not in deep]}
+    groups = {name: group for name, group in groups.items() if group}
+    for name, group in groups.items():
+        parts = dict.fromkeys(f"{profile.stand_in[block]} {net}" for block, net in group)
+        if all(part in found for part in parts):
+            own, rest = np.average([found[part] for part in parts], axis=0, weights=[weight[part] for part in parts])
+            near.append(abs(own - 0.97) < 0.05 and abs(rest - 8) < 0.5)
+            measured.append(f"{name} over both data sets: f_i {own:.3f}, sum {rest:.2f}")
+    verdict, open_to = bounded(grade, Known(near, len(groups) - len(near), (False, True)))
     least = 9 * math.exp(-math.sqrt(1 - 0.97**2) / 3)
-    measured += f" (at f_i = 0.97 nine other unit logits sum to {least:.2f} at least){open_to}"
-    return Finding(verdict, measured, "as measured", "none: within a tolerance")
+    measured.append(f"at f_i = 0.97 nine other unit logits sum to {least:.2f} at least")
+    return Finding(verdict, "; ".join(measured) + open_to, "as measured", "none: within a tolerance")
 
 
 def _outputs(done: dict[str, Any]) -> tuple[float, float]:
@@ -451,7 +482,7 @@ RULES: dict[str, Callable[[Profile, str], Finding]] = {
 def _on_models(profile: Profile) -> tuple[str, str]:
     """What `notebooks/theory.ipynb` measured on the profile's networks, in words beside C11 and C12; empty without records."""
     found = {
-        label: record.find(profile.spec("mnist", "lenet5", method).folder / "theory.json")
+        label: train.measures(profile.spec("mnist", "lenet5", method), "theory")
         for label, method in (("I-SCE's", "isce"), ("SCE's", "sce"))
     }
     own = {label: done for label, done in found.items() if done is not None}
@@ -481,7 +512,9 @@ def _theory(profile: Profile) -> dict[str, Finding]:
     low, high = theory.positive_margins(torch.tensor(6.0, dtype=torch.float64))
     f, f_adv = theory.boundary_pairs(20_000)
     holds, _ = theory.assumptions(f, f_adv, 0)
-    longer = holds["L_I > L"][holds["z > 0 at x"]].tolist()
+    known = holds["z > 0 at x"]
+    longer = holds["L_I > L"][known]
+    falls = holds["P falls"][known]
     logits = torch.linspace(-1, 1, 201).double()
     return {
         "C10": Finding(
@@ -490,8 +523,10 @@ def _theory(profile: Profile) -> dict[str, Finding]:
             test="closed form",
         ),
         "C11": Finding(
-            grade(longer),
-            f"unit logits: in {100 * share(longer):.1f} % of {len(longer)} random pairs with z > 0 at x{on_pairs}",
+            grade(longer[falls].tolist()),
+            f"unit logits: in {100 * share(longer[falls].tolist()):.1f} % of the {int(falls.sum())} random pairs with z > 0 at x whose "
+            f"P(i) falls (L > 0); that it falls does not follow from f_i(x + delta) < f_i(x): with L <= 0 there are "
+            f"{int((~falls).sum())} more, L_I > L in {100 * share(longer[~falls].tolist()):.1f} % of them{on_pairs}",
             test="closed form at random pairs",
         ),
         "C12": Finding(

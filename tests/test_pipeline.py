@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,7 +30,7 @@ simba_steps: {mnist: [0.1, 0.2], cifar10: [0.1, 0.2]}
 simba_queries: {mnist: 10, cifar10: 10}
 beyond: "deepfool_10@raw"
 strongest: ""
-adaptive: {}
+adaptive: {isce: "simba@raw,fgsm"}
 as_coded: {}
 train_jobs: ["sce,isce"]
 attack_jobs: ["sce,isce"]
@@ -46,7 +47,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-u
     monkeypatch.setenv("ISCE_HOME", str(tmp_path))
     monkeypatch.setenv("ISCE_RUNS", str(tmp_path / "runs"))
 
-    def run() -> subprocess.Popen[str]:
+    def run(*more: str) -> subprocess.Popen[str]:
         command = ["snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "2", "--config", "profile=tiny"]
         flags = [
             "--nolock",
@@ -54,6 +55,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-u
             "--rerun-triggers",
             "mtime",
             "params",
+            *more,
             "--",
             "runs/tiny/tables.ipynb",
         ]
@@ -69,7 +71,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-u
     return run
 
 
-def test_kill_resume_and_nothing_to_do(start, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_kill_resume_and_nothing_to_do(start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     runs = tmp_path / "runs"
     first = start()
     deadline = time.monotonic() + 180
@@ -90,13 +92,36 @@ def test_kill_resume_and_nothing_to_do(start, tmp_path: Path) -> None:  # type: 
     for name in ("train-digits-lenet5-0-seed0", "attack-mnist-lenet5-0-seed0", "tables"):
         assert (runs / "tiny" / f"{name}.ipynb").is_file()
     assert {path: path.stat().st_mtime_ns for path in trained} == before  # what was done is not done again
-    assert "not run" not in (runs / "tiny" / "attack-mnist-lenet5-0-seed0.ipynb").read_text()
-    assert len(list(runs.glob("digits-lenet5-*/attacks/*.json"))) == 2 * 6
+    profile = profiles.load.__wrapped__("tiny")
+    wanted = [e for run in profile.runs if run[2] in ("sce", "isce") for e in profile.evaluations(*run)]
+    assert {path.name for path in runs.glob("digits-lenet5-*/attacks/*.json")} == {e.path.name for e in wanted}
+    assert len(wanted) == 2 * 6 + 1  # SimBA's surface is not asked for where SimBA is not
 
     third = start()
     output, _ = third.communicate(timeout=120)
     assert third.returncode == 0
     assert "Nothing to be done" in output
+
+    (tmp_path / "sitecustomize.py").write_text("import isce.evaluate\nisce.evaluate.VERSION = 99\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    output, _ = start("--dry-run").communicate(timeout=120)
+    assert "rule attack:" in output  # what shapes an attack has changed
+
+
+def test_random_without_sce_is_trained_by_its_attack(start, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    config, text = tmp_path / "config" / "tiny.yaml", TINY
+    for key, value in (
+        ("networks", '{mnist-lenet5: {methods: "isce,random"}}'),
+        ("train_jobs", '["sce", "isce,random"]'),
+        ("attack_jobs", '["isce,random"]'),
+    ):
+        text = re.sub(rf"^{key}: .*$", f"{key}: {value}", text, flags=re.MULTILINE)
+    config.write_text(text)
+    process = start("--dry-run")
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert "train-digits-lenet5-1-seed0" in output
+    assert "train-digits-lenet5-0-seed0" not in output
 
 
 def test_a_failing_job_says_why_and_leaves_no_output(start, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -175,7 +200,7 @@ def test_stages_stop_in_time_go_on_and_add_up(tmp_path: Path, monkeypatch: pytes
     assert "stopped after 0 minutes" in outputs[0]
     (tables, further) = (record.read_json(path) or {})["rows"]
     assert (tables["trained"], tables["attacked"], tables["at once"]) == (2, 2 * 5, 2)
-    assert (further["trained"], further["attacked"]) == (0, 2)
+    assert (further["trained"], further["attacked"]) == (0, 2 + 1)
     assert outputs[1].count("stage mnist/lenet5") == 2
     assert "trained" not in outputs[2]  # nothing left to do
     assert len(list((tmp_path / "runs").glob("*/result.json"))) == 2

@@ -117,6 +117,40 @@ def test_no_training_is_begun_once_time_is_over(at_once: int, monkeypatch: pytes
     assert 2 <= len(begun) < 2 + at_once  # those side by side may ask at the same time
 
 
+def test_a_training_that_moved_names_the_precision_of_each_part(
+    own_runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = Spec("digits", "cnn8", "sce", epochs=2)
+    save = train._save
+
+    def save_and_die(*args: object) -> None:
+        save(*args)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "pays_in_half", lambda *_: True)
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "_save", save_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            load_or_train(spec, "cpu", progress=False)
+    monkeypatch.setattr(train, "pays_in_half", lambda *_: False)
+    load_or_train(spec, "cpu", progress=False)
+    done = train.result(spec)
+    assert done is not None
+    assert done["provenance"]["precision"] == "bfloat16 backbone, float32 weights and loss; then float32"
+
+
+def test_measures_of_other_weights_do_not_count(own_runs: Path) -> None:
+    spec = Spec("digits", "lenet5", "sce", epochs=1)
+    load_or_train(spec, "cpu", progress=False)
+    train.write_measures(spec, "theory", {"pairs": 3}, 10, torch.device("cpu"))
+    assert (train.measures(spec, "theory") or {})["pairs"] == 3
+    path = spec.folder / "result.json"
+    record.write_json(path, (record.read_json(path) or {}) | {"weights_sha256": "another"})
+    assert train.measures(spec, "theory") is None
+    path.unlink()
+    assert (train.measures(spec, "theory") or {})["pairs"] == 3  # as of a network that is not here
+
+
 @pytest.mark.parametrize("method", ["center", "at"])
 def test_a_resumed_training_equals_an_uninterrupted_one(
     own_runs: Path, method: str, monkeypatch: pytest.MonkeyPatch

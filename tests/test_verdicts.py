@@ -2,14 +2,17 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import chi2
+from scipy.stats import f as f_distribution
 
-from isce import paper, profiles, record, verdicts
+from isce import paper, profiles, record, theory, verdicts
 from isce.evaluate import Evaluation, pack
 from isce.methods import METHODS
 from isce.profiles import Profile
@@ -57,7 +60,7 @@ def test_without_a_record_nothing_but_the_theory_is_judged(digits: Profile) -> N
     assert list(dict.fromkeys(judged["claim"])) == list(paper.CLAIMS)
     theory = judged[judged["arm"] == "-"]
     assert theory["claim"].tolist() == ["C10", "C11", "C12"]
-    assert theory["verdict"].tolist() == [verdicts.PART] * 3
+    assert theory["verdict"].tolist() == [verdicts.PART, verdicts.STANDS, verdicts.PART]
     rest = judged[judged["arm"] != "-"]
     assert rest.groupby("claim")["arm"].agg("".join).eq("ABC").all()
     open_ = rest["measured"] == verdicts.NO_RECORD
@@ -264,7 +267,18 @@ def test_arm_a_is_against_sce_as_coded_and_shows_a_proper_attack(digits: Profile
     assert none.loc[("C3", "A"), "verdict"] == verdicts.OPEN
 
 
+def test_c11_holds_where_there_is_an_interval() -> None:
+    """At s = 1 on unit logits L_I > L where P(i) falls, and nowhere else, which the ledger says beside its verdict."""
+    f, f_adv = theory.boundary_pairs(2_000)
+    longer, falls = (theory.assumptions(f, f_adv, 0)[0][key] for key in ("L_I > L", "P falls"))
+    assert torch.equal(longer, falls)
+    assert 0.05 < 1 - falls.double().mean() < 0.15
+    measured = verdicts._theory(profiles.load("digits"))["C11"].measured
+    assert re.search(r"in 100\.0 % of the \d+ random pairs .* \d+ more, L_I > L in 0\.0 % of them", measured)
+
+
 def test_c7(digits: Profile) -> None:
+    digits = dataclasses.replace(digits, figures=digits.figures | {"ablation_seeds": 7})
     n = digits.figures["ablation_n"]
 
     def panel(block: str, backbone: str, attack: str, least: int, most: int) -> None:
@@ -295,11 +309,12 @@ def test_c7(digits: Profile) -> None:
 def test_the_grid_is_measured_by_the_seeds() -> None:
     """The F test against its own definition, on accuracies of 20 to 80 and of 49 to 51 %; Cochran's Q against McNemar's."""
     images = np.arange(100)
-    grid, seeds = (np.stack([images < right for right in ends]) for ends in ([20, 50, 80], [49, 50, 51]))
-    words, p = verdicts.ablation_test(grid, seeds)
-    assert words.startswith("3 settings 20.0 to 80.0 % (sd 30.00, Cochran's Q p = ")
-    assert p == pytest.approx(1 / (1 + 900))  # of an F(2, 2) variable the survival function is 1 / (1 + F)
-    assert verdicts.ablation_test(seeds, grid)[1] > 0.99
+    grid, seeds = (np.stack([images < right for right in ends]) for ends in ([20, 40, 60, 80], [48, 49, 51, 52]))
+    words, p = verdicts.ablation_test(grid, seeds, (2, 2))
+    assert words.startswith("4 settings 20.0 to 80.0 % (sd 25.82, Cochran's Q p = ")
+    assert p == pytest.approx(f_distribution.sf(200, 3, 3))  # variances of 2000 / 3 and 10 / 3
+    assert "an sd 3.0 times as large would show" in words  # the 5 % point of F(3, 3) is 9.28
+    assert verdicts.ablation_test(seeds, grid, (2, 2))[1] > 0.99
     a, b = images < 60, images < 40
     assert verdicts.cochran(np.stack([a, b])) == pytest.approx(float(chi2.sf(20**2 / 20, 1)))  # McNemar, no correction
     assert verdicts.cochran(np.stack([a, a, a])) == 1.0
@@ -325,7 +340,7 @@ def test_c8_needs_both_data_sets(digits: Profile) -> None:
     separated(digits, "cifar10", [0, 0, 0])
     assert verdict(digits, "C8") == verdicts.PART
     measured = verdicts.RULES["C8"](digits, "B").measured
-    assert "mnist, lenet5: euclidean 1.00 and 0.50," in measured
+    assert "mnist, lenet5: euclidean 1.00 and 0.50 (above)," in measured
     assert "cifar10, cnn8: euclidean 0.00 and 0.50," in measured
 
 
@@ -338,21 +353,41 @@ def separated(profile: Profile, block: str, ours: list[float]) -> None:
 
 
 def test_c9(digits: Profile) -> None:
-    def clean(lenet5: float, others: float) -> str:
+    def clean(shallow: float, deep: float) -> str:
         for block, backbone in digits.nets:
-            own = lenet5 if backbone == "lenet5" else others
+            own = deep if backbone == "resnet32" else shallow
             write(digits.evaluation(block, backbone, "isce", "clean"), N, outputs=OUTPUTS | {"label_output": own})
         return verdict(digits, "C9")
 
     assert [clean(0.95, 0.96), clean(0.95, 9.0), clean(8.0, 9.0)] == [verdicts.STANDS, verdicts.PART, verdicts.FAILS]
     sizes, means = {"train": 80, "validation": 10, "test": 10}, {"train": 0.96, "validation": 0.95, "test": 0.9}
-    for evaluation in digits.everything(*digits.nets[0], "isce"):  # over all images, once all have a record
-        assert verdict(digits, "C9") == verdicts.FAILS
-        split = evaluation.split
-        write(evaluation, N, outputs=OUTPUTS | {"label_output": means[split]}, n=sizes[split])
+    deep, shallow = ([net for net in digits.nets if (net[1] == "resnet32") == is_deep] for is_deep in (True, False))
+    for net in (deep[0], *shallow):  # over all images, once all have a record
+        for evaluation in digits.everything(*net, "isce"):
+            assert verdict(digits, "C9") == (verdicts.FAILS if net == deep[0] else verdicts.PART)
+            split = evaluation.split
+            own = means[split] if net != shallow[0] else 0.96
+            write(evaluation, N, outputs=OUTPUTS | {"label_output": own}, n=sizes[split])
     found = verdicts.RULES["C9"](digits, "B")
-    assert found.verdict == verdicts.PART
+    assert found.verdict == verdicts.STANDS
     assert "f_i 0.953, sum 8.00 (all 100 images of one seed)" in found.measured
+    assert "the shallow networks over both data sets: f_i 0.956, sum 8.00" in found.measured
+
+
+def test_factors_are_those_of_a_regression() -> None:
+    """Two-way analysis of variance against nested least squares: what leaving a factor out adds to the residuals."""
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(4, 5)) + np.arange(4)[:, None]
+    s, m = (np.eye(k)[index.ravel()] for k, index in zip((4, 5), np.indices((4, 5)), strict=True))
+
+    def rest(*parts: np.ndarray) -> float:
+        design = np.hstack([np.ones((20, 1)), *parts])
+        return float(((table.ravel() - design @ np.linalg.lstsq(design, table.ravel(), rcond=None)[0]) ** 2).sum())
+
+    expected = [
+        f_distribution.sf((rest(other) - rest(s, m)) / k / (rest(s, m) / 12), k, 12) for other, k in ((m, 3), (s, 4))
+    ]
+    assert verdicts.factors(table) == pytest.approx(expected)
 
 
 def test_several_seeds_are_paired_within_a_seed(digits: Profile) -> None:
