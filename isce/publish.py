@@ -177,7 +177,7 @@ def headline(profile: Profile, block: str, backbone: str) -> str:
 
 
 GLANCE = (  # the rows of the README's first table
-    ("none", "clean", ("sce", "isce", "at")),
+    (CLEAN := "none (all test images)", "clean", ("sce", "isce", "at")),
     ("DeepFool-50", "deepfool_50", ("sce", "isce", "norm_only")),
     ("DeepFool-50 on logits not normalised", "deepfool_50@raw", ("isce", "norm_only")),
     ("AutoAttack", "autoattack", ("sce", "isce", "norm_only", "at")),
@@ -194,7 +194,7 @@ def glance(nets: Sequence[tuple[str, str, str]]) -> str:
             for method in rows:
                 cell = measure(profile.over_seeds(block, backbone, method, attack), at)
                 found[words, get(method).label] = cell or {"accuracy": math.nan}
-        tried = [cell for (words, _), cell in found.items() if words != "none"]
+        tried = [cell for (words, _), cell in found.items() if words != CLEAN]
         n, seeds = (max(cell.get(key, 0) for cell in tried) for key in ("n", "seeds"))
         dataset, level = profile.stand_in[block], profile.eps[block][-1]
         head = f"{DATASETS[dataset].label}, {BACKBONES[backbone]}, {profile.epochs_of(dataset, backbone)} epochs, "
@@ -301,7 +301,7 @@ ABBREVIATIONS = (
     "cross-entropy's place. *DF 50*: DeepFool, 50 steps. *FAB-T*, *APGD*: AutoAttack's, alone. Without more an attack sees the "
     "network's outputs; *on raw*: the logits before their normalisation; *on x20*: outputs times 20; *on transfer*: an SCE network "
     "of the same seed; *on eot20*: the mean of 20 random passes. *Worst case*: images that withstand all these attacks at the radius "
-    "(on a random model: the strongest), of those attacks that have met as many seeds as AutoAttack; beside it, of how many."
+    "(on a random model: the strongest), with the seeds that AutoAttack has met, each under all that it has met; beside it, how many."
 )
 
 
@@ -336,7 +336,10 @@ def document(profile: Profile, tables: Mapping[int, pd.DataFrame]) -> str:
     parts += ["## What has been run, and what has not", str(counts.to_markdown(index=False))]
     if len(gaps):
         command = f"`make replicate PROFILE={profile.name}`"
-        parts.append(f"{command} makes what is missing, and nothing twice; `benchmarks/stages.py` any part of it.")
+        parts.append(
+            f"`benchmarks/stages.py --profile {profile.name}` makes what has no record, or any part of it; {command} also the attacks "
+            "that have one here but no rows per image in runs/."
+        )
         parts.append(str(gaps.to_markdown(index=False)))
     ledger = judged[~judged["verdict"].isin([verdicts.OPEN, verdicts.NOT_ASKED])]
     parts += ["## The ledger of claims", COMPARISON, str(ledger.to_markdown(index=False))]
