@@ -92,6 +92,7 @@ figures = {
     "curves": {
         **mnist, "method": profile.checks["methods"], "n": profile.checks["n"], "eps": profile.eps["mnist"],
         "grid": [k * profile.eps["mnist"][0] for k in (0.25, 0.5, 1, 1.5, 2, 3, 4)], "save": save,
+        "minimal": "deepfool_50,deepfool_50@raw" + (",fab" if save else ""),
     },
     "gradient_masking": {
         **mnist, "method": profile.checks["methods"], "n": profile.checks["n"], "eps": profile.eps["mnist"][0],

@@ -204,3 +204,26 @@ def test_stages_stop_in_time_go_on_and_add_up(tmp_path: Path, monkeypatch: pytes
     assert outputs[1].count("stage mnist/lenet5") == 2
     assert "trained" not in outputs[2]  # nothing left to do
     assert len(list((tmp_path / "runs").glob("*/result.json"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["--only", "lenet6"], "no stage's name contains 'lenet6'"),
+        (["--profile", "digit"], "unknown profile 'digit'"),
+        (["--methods", "isc"], "unknown method 'isc'"),
+        (["--n", "0"], "--n must be at least 1"),
+    ],
+)
+def test_stages_that_do_not_exist(
+    given: list[str],
+    says: str,
+    benchmark: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["stages.py", *given])
+    with pytest.raises(SystemExit) as ended:
+        benchmark.main()
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err
