@@ -48,7 +48,7 @@ def measure(evaluations: Sequence[Evaluation], level: int = 0) -> dict[str, Any]
     if not records:
         return None
     (right,) = nested([dict(enumerate(unpack(r["results"][level]["correct"], r["n"]) for r in records))])
-    return spread([100 * float(bits.mean()) for bits in right.values()], len(right[0])) | {
+    return spread([100 * int(bits.sum()) / len(bits) for bits in right.values()], len(right[0])) | {
         "of_seeds": len(evaluations),
         "level": records[0]["results"][level]["level"],
         "median": (records[0].get("minimal") or {}).get("median"),

@@ -38,6 +38,7 @@ FINDINGS = [
     ("results/README.md", f"{CIFAR_RES} simba smaller", "on CIFAR-10 {isce, simba@raw} and {isce, simba@raw, larger} % of I-SCE, {norm_only, simba@raw} and {norm_only, simba@raw, larger} % of normalisation alone"),
     ("README.md", "cpu cifar10 cnn8 clean larger", "pays {sce-at} points of clean accuracy"),
     ("README.md", "cpu cifar10 cnn8 worst smaller", "under that profile's attacks (APGD-CE, FAB and AutoAttack not among them), {isce-sce:.1f} points with three seeds"),
+    ("README.md", f"{MNIST_LENET} autoattack larger", "(Random keeps {random:.0f} % on LeNet-5"),
     ("README.md", f"{MNIST_LENET} worst smaller", "I-SCE keeps {sce-isce:.1f} points less than SCE"),
     ("README.md", f"{CIFAR_CNN} autoattack smaller", "the 8-layer CNN {sce} and {isce} %, normalisation alone {norm_only} %"),
     ("README.md", f"{MNIST_LENET} deepfool_50 larger", "ours, trained within L2 balls of 1.5, keeps {at:.0f} % and more"),
@@ -89,7 +90,7 @@ FINDINGS = [
 # `{pgd_un_50 sce}` that of SCE on the validation images.
 FIGURE_3 = [
     ("results/README.md", MNIST_FIGURE_3, "PGD-50 leaves {pgd_un_50 grid} % over 25 settings, all of seed 0, and {pgd_un_50 seeds} % over ten seeds of s = 1, m = 0.1; DeepFool-50 {deepfool_50 grid} and {deepfool_50 seeds} %"),
-    ("results/README.md", MNIST_FIGURE_3, "No F test finds the grid wider than the seeds (p = {pgd_un_50 p} and {deepfool_50 p})"),
+    ("results/README.md", MNIST_FIGURE_3, "No F test finds the grid wider than the nine other seeds (p = {pgd_un_50 p} and {deepfool_50 p};"),
     ("results/README.md", MNIST_FIGURE_3, "({pgd_un_50 best}) is better than that of s = 1, m = 0.1 on 10,000 test images, too ({pgd_un_50 test} %)"),
     ("results/README.md", CIFAR_FIGURE_3, "PGD-50 leaves {pgd_un_50 grid} % over the 25 settings and {pgd_un_50 seeds} % over the ten seeds, DeepFool-50 {deepfool_50 grid} and {deepfool_50 seeds} % (p = {pgd_un_50 p} and {deepfool_50 p}). SCE has {pgd_un_50 sce} and {deepfool_50 sce} %"),
     ("results/README.md", CIFAR_FIGURE_3, "({pgd_un_50 best}) is better than that of s = 1, m = 0.1 on 1,000 test images, too ({pgd_un_50 test} %)"),
