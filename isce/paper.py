@@ -167,7 +167,8 @@ class Claim:
 
     where: our table or figure that shows it. `isce.verdicts` computes the rules. They were not fixed in advance: all were
     sharpened while records came in, most of them against the paper, and once more after a review of the statistics (seeds
-    in a comparison, twice; what is missing; C6, C7, C12). The history of this file shows each change and what was known then.
+    in a comparison, twice; what is missing; C6, C7, C12), and after another (C7; C9 and C11, in favour of the claims). The history of this file shows each change and
+    what was known then.
     """
 
     id: str
