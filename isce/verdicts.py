@@ -18,6 +18,7 @@ from scipy.stats import chi2
 from scipy.stats import f as f_distribution
 
 from isce import methods, paper, record, theory, train
+from isce.data import DATASETS
 from isce.evaluate import find, find_whole, label, parse, unpack
 from isce.methods import METHODS
 from isce.profiles import Profile
@@ -334,9 +335,9 @@ def _ablation(profile: Profile, arm: str) -> Finding:
             grid, same = profile.ablation(block, backbone, attack)
             same = [e for e in same if e not in grid]  # one setting and seed is in both
             done = [[find_whole(e) for e in part] for part in (grid, same)]
-            if all(all(part) for part in done):
+            sides = len(profile.figures["ablation_s"]), len(profile.figures["ablation_m"])
+            if all(all(part) for part in done) and min(*sides, len(same)) > 1:  # variances need two
                 right = [np.stack([unpack(r["results"][0]["correct"], r["n"]) for r in part if r]) for part in done]
-                sides = len(profile.figures["ablation_s"]), len(profile.figures["ablation_m"])
                 found.append((f"{block} {attack}", *ablation_test(right[0], right[1], sides)))
             else:
                 missing.append(f"{block} {attack}")
@@ -437,22 +438,23 @@ def _averages(profile: Profile, arm: str) -> Finding:
         return Finding(OPEN)
     found = {where: np.mean(values, axis=0) for where, values in means.items()}
     images = dict.fromkeys(found, "test images")
-    weight = dict.fromkeys(found, 1.0)  # test sets are of one size
     for net in nets if arm == "B" else []:  # the paper averages over all images
         whole = [find(evaluation) for evaluation in profile.everything(*net, "isce")]
         if all(whole):
             n, *values = np.array([(r["n"], *_outputs(r)) for r in whole if r]).T
             where = f"{profile.stand_in[net[0]]} {net[1]}"
             found[where] = np.average(values, axis=1, weights=n)
-            images[where], weight[where] = f"all {n.sum():,.0f} images of one seed", n.sum()
+            images[where] = f"all {n.sum():,.0f} images of one seed"
     measured = [f"{where}: f_i {own:.3f}, sum {rest:.2f} ({images[where]})" for where, (own, rest) in found.items()]
     deep = [net for net in nets if net[1] == "resnet32"]
     near, groups = [], {"ResNet-32": deep, "the shallow networks": [net for net in nets if net not in deep]}
     groups = {name: group for name, group in groups.items() if group}
     for name, group in groups.items():
-        parts = dict.fromkeys(f"{profile.stand_in[block]} {net}" for block, net in group)
+        parts = {
+            f"{profile.stand_in[block]} {net}": sum(DATASETS[profile.stand_in[block]].sizes) for block, net in group
+        }
         if all(part in found for part in parts):
-            own, rest = np.average([found[part] for part in parts], axis=0, weights=[weight[part] for part in parts])
+            own, rest = np.average([found[part] for part in parts], axis=0, weights=list(parts.values()))
             near.append(abs(own - 0.97) < 0.05 and abs(rest - 8) < 0.5)
             measured.append(f"{name} over both data sets: f_i {own:.3f}, sum {rest:.2f}")
     verdict, open_to = bounded(grade, Known(near, len(groups) - len(near), (False, True)))

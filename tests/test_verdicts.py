@@ -302,6 +302,8 @@ def test_c7(digits: Profile) -> None:
     panel("mnist", "lenet5", "pgd_un_50", 20, 80)
     panel("mnist", "lenet5", "deepfool_50", 20, 80)
     assert verdict(digits, "C7") == verdicts.STANDS
+    alone = dataclasses.replace(digits, figures=digits.figures | {"ablation_seeds": 2})
+    assert verdict(alone, "C7") == verdicts.OPEN  # one other seed has no variance
     shorter = dataclasses.replace(digits, figures=digits.figures | {"ablation_epochs": {"digits": 3}})
     assert verdict(shorter, "C7") == verdicts.OPEN  # those networks are others
 
