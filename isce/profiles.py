@@ -257,10 +257,10 @@ def load(name: str) -> Profile:
     nets = sorted("-".join(net) for net in paper.networks(content["tables"]))
     for net, less in content["networks"].items():
         record.choose(f"network in {path.name}", net, nets)
-        for key in less or {}:
-            record.choose(f"key of {net} in {path.name}", key, ("seeds", "methods", "beyond", "n"))
-        if not less:
+        if less is None:
             raise ValueError(f"networks in {path.name}: {net} must say what is other there, or be {{}}")
+        for key in less:
+            record.choose(f"key of {net} in {path.name}", key, ("seeds", "methods", "beyond", "n"))
         methods.parse(less.get("methods", "all"))
         parse(less.get("beyond", ""))
     for key in ("ablation_epochs", "embedding_epochs"):

@@ -128,6 +128,8 @@ def test_bad_profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     with pytest.raises(ValueError, match=r"unknown data set of ablation_epochs in mine\.yaml 'digit'"):
         profiles.load("mine")
+    (tmp_path / "config" / "mine.yaml").write_text(text.replace("networks: {}", "networks: {mnist-lenet5: {}}"))
+    assert profiles.load.__wrapped__("mine").nets == [("mnist", "lenet5")]
     for old, new, says in (
         ("epochs: {digits:", "epochs: {digit:", r"unknown key of epochs in mine\.yaml 'digit'"),
         ("stand_in: {mnist: digits", "stand_in: {mnist: digit", r"unknown data set of stand_in in mine\.yaml 'digit'"),

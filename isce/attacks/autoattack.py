@@ -96,7 +96,7 @@ def autoattack(
                     points = runs[name](model, images[left], labels[left], **common)
                 logits = predict(points)
             felled = misled(logits, labels[left])
-            taken = felled | (name == attacks[0])  # a later failure does not take the place of the first one's
+            taken = felled | (name in attacks[:1])  # a later failure does not take the place of the first one's
             out[left[taken]] = points[taken]
             for i in left[felled].tolist():
                 record[i] = name
