@@ -197,9 +197,9 @@ def test_modules_that_are_not_pythons(kind):
 def test_what_refuses_eval_mode_keeps_none_of_its_neighbours_from_it():
     _, exported = made_elsewhere("exported")
     net = nn.Sequential(exported, nn.BatchNorm1d(6), nn.Dropout())
-    x, y, modes = torch.rand(4, 2, 8, 8), torch.zeros(4, dtype=torch.int64), []
+    x, y, modes = torch.rand(4, 2, 8, 8), torch.zeros(4, dtype=torch.int64), []  # early_stop: whatever it has right
     net[1].register_forward_pre_hook(lambda *_: modes.append([m.training for m in net[1:]]))
-    attacks.pgd(net, x, y, eps=0.5, steps=2)
+    attacks.pgd(net, x, y, eps=0.5, steps=2, early_stop=False)
     assert len(modes) == 4
     assert not any(map(any, modes))
     assert [m.training for m in net[1:]] == [True, True]
