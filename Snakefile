@@ -16,7 +16,7 @@ at_once = config.get("at_once", 1)  # trainings side by side in one job
 gpu = int(record.pick_device(device).type == "cuda")  # jobs that take one; none on a CPU
 done = Path(os.path.relpath(record.runs_dir() / profile.name))  # as one would name it as GOAL
 notebooks = Path(workflow.basedir) / "notebooks"
-os.environ.setdefault("OMP_NUM_THREADS", str(config.get("threads", 1)))  # jobs run side by side, each on its own cores
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # jobs run side by side, each on its own cores
 
 
 def papermill(notebook):

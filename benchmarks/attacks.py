@@ -182,8 +182,8 @@ def contests(model: nn.Module, device: torch.device, x: Tensor, args: argparse.N
             attack = fb.a.L2PGD(steps=steps, rel_stepsize=2.5 / steps)
             rows["foolbox"] = lambda m, x, y: attack(fb.m, x, y, epsilons=eps)[1], False
         if ta:
-            rows["torchattacks"] = ta.a.PGDL2(model, eps=eps, alpha=2.5 * eps / steps, steps=steps), False
-            rows["torchattacks"] = (lambda a: lambda m, x, y: a(x, y))(rows["torchattacks"][0]), False
+            pgd_ta = ta.a.PGDL2(model, eps=eps, alpha=2.5 * eps / steps, steps=steps)
+            rows["torchattacks"] = lambda m, x, y: pgd_ta(x, y), False
         if art:
             attack_art = art.a.ProjectedGradientDescentPyTorch(art.logits, norm=2, eps=eps, eps_step=2.5 * eps / steps,
                 max_iter=steps, batch_size=len(x), verbose=False, num_random_init=1)  # fmt: skip

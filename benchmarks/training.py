@@ -75,7 +75,7 @@ def plain_loop(spec: train.Spec, device: torch.device, workers: int, seconds: fl
     from torchvision import datasets, transforms
 
     info = data.DATASETS[spec.dataset]
-    steps = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()] if info.flip else []
+    steps = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()] if info.augmented else []
     transform = transforms.Compose([*steps, transforms.ToTensor(), transforms.Normalize(info.mean, info.std)])
     kind = datasets.CIFAR10 if spec.dataset == "cifar10" else datasets.MNIST
     images = kind(str(record.data_dir()), train=True, transform=transform)

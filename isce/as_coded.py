@@ -7,7 +7,8 @@ r"""Arm A: the method as the authors' public CIFAR-10 script codes it, which dif
 * The attack called PGD starts at the image, has neither random start nor projection nor ball, and ascends the
   cross-entropy against the model's own clean prediction.
 * The library that the script builds on (gongzhitaao/tensorflow-adversarial) has a DeepFool whose steps are too long by a
-  factor, the gradient's norm: far too long where gradients are large, far too short where logits are normalised.
+  factor, the gradient's norm: far too long where gradients are large, far too short where logits are normalised. So it stood at
+  commit 55f565de; a later one, 17d6fee, divides by the squared norm. Which one the authors had is not known.
 
 The same network, recipe and statistics with plain softmax cross-entropy (method sce) are our control, not the script's.
 """

@@ -466,16 +466,9 @@ def failures(checks: Sequence[Check]) -> list[str]:
 
 
 def details(results: Mapping[str, Sequence[Check]]) -> pd.DataFrame:
-    """A row per model and check: model, check, verdict, says, source, and the numbers as a dict."""
+    """A row per model and check: model, check, verdict, says."""
     rows = [
-        {
-            "model": model,
-            "check": c.name,
-            "verdict": c.verdict,
-            "says": c.says,
-            "source": c.source,
-            "numbers": c.numbers,
-        }
+        {"model": model, "check": c.name, "verdict": c.verdict, "says": c.says}
         for model, checks in results.items()
         for c in checks
     ]

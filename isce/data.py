@@ -46,7 +46,7 @@ class Info:
     std: tuple[float, ...]
     sizes: tuple[int, int, int]  # train, validation, test
     sha256: str  # of all decoded bytes: training images, labels, test images, labels
-    flip: bool  # may a mirrored image keep its label?
+    augmented: bool  # in training: shifted and mirrored
     classes: tuple[str, ...] = tuple("0123456789")
 
 
@@ -161,24 +161,21 @@ def to_float(images: Tensor) -> Tensor:
     return images.float() / 255
 
 
-def augment(images: Tensor, generator: torch.Generator, shift: int = 4, flip: bool = True) -> Tensor:
+def augment(images: Tensor, generator: torch.Generator, shift: int = 4) -> Tensor:
     """Random shifts by up to `shift` pixels (zeros move in) and mirror images, each image its own. (N, C, H, W) uint8.
 
     A whole training set at once, in pieces: on a GPU a few launches for each epoch instead of a dozen for each step.
     """
-    return torch.cat([_augment(piece, generator, shift, flip) for piece in images.split(4096)])
+    return torch.cat([_augment(piece, generator, shift) for piece in images.split(4096)])
 
 
-def _augment(images: Tensor, generator: torch.Generator, shift: int, flip: bool) -> Tensor:
+def _augment(images: Tensor, generator: torch.Generator, shift: int) -> Tensor:
     n, c, h, w = images.shape
     device = images.device
-    if flip:
-        mirrored = torch.rand(n, generator=generator) < 0.5
-        images = torch.where(mirrored.to(device).view(-1, 1, 1, 1), images.flip(3), images)
-    if shift:
-        padded = F.pad(images, (shift,) * 4)
-        top, left = torch.randint(0, 2 * shift + 1, (2, n, 1), generator=generator).to(device)
-        rows = (top + torch.arange(h, device=device)).view(n, 1, h, 1).expand(n, c, h, w + 2 * shift)
-        columns = (left + torch.arange(w, device=device)).view(n, 1, 1, w).expand(n, c, h, w)
-        images = padded.gather(2, rows).gather(3, columns)
-    return images
+    mirrored = torch.rand(n, generator=generator) < 0.5
+    images = torch.where(mirrored.to(device).view(-1, 1, 1, 1), images.flip(3), images)
+    padded = F.pad(images, (shift,) * 4)
+    top, left = torch.randint(0, 2 * shift + 1, (2, n, 1), generator=generator).to(device)
+    rows = (top + torch.arange(h, device=device)).view(n, 1, h, 1).expand(n, c, h, w + 2 * shift)
+    columns = (left + torch.arange(w, device=device)).view(n, 1, 1, w).expand(n, c, h, w)
+    return padded.gather(2, rows).gather(3, columns)

@@ -13,7 +13,7 @@ from isce import data
 from isce.attacks.common import held
 from isce.losses import normalize_logits
 from isce.models import Classifier
-from isce.train import Spec, fit, write_measures
+from isce.train import Spec, fit
 
 
 @torch.no_grad()
@@ -44,17 +44,12 @@ def separation(z: Tensor, y: Tensor, z_train: Tensor, y_train: Tensor) -> dict[s
     return {**silhouettes, "nearest_mean": 100 * float(nearest.score(z.numpy(), y.numpy()))}
 
 
-def write_separation(spec: Spec, apart: dict[str, float], n: int, device: torch.device) -> None:
-    """Keep `separation`'s numbers, over n test images, as separation.json in the run of `spec`."""
-    write_measures(spec, "separation", dict(apart), n, device)
-
-
-def outside(z_train: Tensor, z_clean: Tensor, z: Tensor, level: float = 0.95) -> float:
-    """Share in % of features z that lie off the clean data: farther from their nearest training feature than the `level`
-    quantile of other clean features z_clean. Shapes (., d)."""
+def outside(z_train: Tensor, z_clean: Tensor, z: Tensor) -> float:
+    """Share in % of features z that lie off the clean data: farther from their nearest training feature than 95 % of
+    other clean features z_clean. Shapes (., d)."""
     tree = NearestNeighbors(n_neighbors=1).fit(z_train.numpy())
     clean, moved = (tree.kneighbors(points.numpy())[0] for points in (z_clean, z))
-    return 100 * float(np.mean(moved > np.quantile(clean, level)))
+    return 100 * float(np.mean(moved > np.quantile(clean, 0.95)))
 
 
 def stretch(model: Classifier, images: Tensor) -> Tensor:

@@ -141,12 +141,14 @@ def surface_of(model: nn.Module, surface: str, surrogate: nn.Module | None = Non
 
 
 @torch.no_grad()
-def predict(model: nn.Module, images: Tensor, batch_size: int = ARM_A_BATCH) -> Tensor:
+def predict(model: nn.Module, images: Tensor) -> Tensor:
     """Decisions (N,) of a model in eval mode on float images (N, ...), in arm A's batches: its batch norm depends on them.
 
     -1, which is no class, where the outputs are not all finite: a model that breaks down is not right.
     """
-    outputs = [logits_of(model, x.clone()) for x in images.split(batch_size)]  # a model may write into what it is given
+    outputs = [
+        logits_of(model, x.clone()) for x in images.split(ARM_A_BATCH)
+    ]  # a model may write into what it is given
     return torch.cat([torch.where(finite(z), z.argmax(1), -1) for z in outputs])
 
 
@@ -338,14 +340,10 @@ class Evaluation:
         if ATTACKS[self.attack.partition("@")[0]].kind != "queries":
             object.__setattr__(self, "queries", 0)  # budgets of other attacks are part of their names
         object.__setattr__(self, "levels", tuple(map(float, self.levels)))
-        most = getattr(self.sizes, self.split)
+        most = dict(zip(data.Data._fields, DATASETS[self.spec.dataset].sizes, strict=True))[self.split]
         if self.n is not None and (isinstance(self.n, bool) or not isinstance(self.n, int) or not 1 <= self.n <= most):
             raise ValueError(f"n must be a whole number of the {most} {self.split} images, got {self.n!r}")
         object.__setattr__(self, "n", self.n or most)
-
-    @property
-    def sizes(self) -> Any:
-        return data.Data(*DATASETS[self.spec.dataset].sizes)  # type: ignore[arg-type]  # the same names, with numbers
 
     @property
     def unsteady(self) -> bool:

@@ -97,8 +97,8 @@ def arcface_logits(cosine: Tensor, y: Tensor | None = None, s: float = 30.0, m: 
 
 
 @lru_cache
-def spherical_code(k: int, dim: int, starts: int = 8) -> Tensor:
-    """k unit vectors whose largest pairwise cosine is as small as found by SLSQP from `starts` fixed starts. -> (k, d) float64.
+def spherical_code(k: int, dim: int) -> Tensor:
+    """k unit vectors whose largest pairwise cosine is as small as found by SLSQP from eight fixed starts. -> (k, d) float64.
 
     The problem of Tammes 1930: for 10 points in space the smallest angle is 66.147 degrees. The first of equally good
     starts is taken, so that another machine's rounding does not choose another code.
@@ -109,7 +109,7 @@ def spherical_code(k: int, dim: int, starts: int = 8) -> Tensor:
         return v[:-1].reshape(k, dim)
 
     found = []
-    for seed in range(starts):
+    for seed in range(8):
         x = np.random.RandomState(seed).randn(k, dim)
         x /= np.linalg.norm(x, axis=1, keepdims=True)
         code = minimize(

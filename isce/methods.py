@@ -7,7 +7,6 @@ state are our decisions; `Method.source` says where each was read.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -112,7 +111,8 @@ class ArcFaceHead(LinearHead):
 class MaxMahalanobisHead(LinearHead):
     r"""MMC: a linear map to fixed centres, loss $\lVert z-\mu_y\rVert^2$, outputs $-\lVert z-\mu_k\rVert^2$.
 
-    The map is needed because features behind a ReLU are never negative, as half of the centres' entries are [our decision].
+    The map is the authors' (a dense layer behind the pooling): features behind a ReLU are never negative, as half of the centres'
+    entries are.
     """
 
     centers: Tensor
@@ -199,6 +199,8 @@ METHODS: dict[str, Method] = {
         "Wen et al. 2016; ydwen/caffe-face, MNIST example",
         {"weight": 0.01, "center_lr": 0.5},
     ),
+    # alpha and lambda are in the authors' examples, on CIFAR that of CIFAR-100; they raise alpha during training, here it is
+    # constant, and their means start smaller than ours.
     "lgm": Method(
         "L-GM",
         GaussianHead,
@@ -206,6 +208,8 @@ METHODS: dict[str, Method] = {
         {"alpha": 1.0, "lam": 0.1},
         {"cifar10": {"alpha": 0.3}},
     ),
+    # m on CIFAR-10: after 5 epochs of the 8-layer CNN 0.1 and 0.2 are level (83.36 and 83.32 % of 5,000 validation images), 0.3
+    # and 0.5 train badly; longer trainings and ResNet-32 were not tuned.
     "arcface": Method(
         "ArcFace",
         ArcFaceHead,
@@ -250,9 +254,3 @@ def parse(names: str) -> list[str]:
     known = [*METHODS, *CONTROLS, *groups]
     found = [name for part in parts for name in groups.get(part, [choose("method", part, known)])]
     return list(dict.fromkeys(found))
-
-
-def describe(name: str, dataset: str) -> dict[str, Any]:
-    """What a reader wants to see of a method before training it."""
-    method = get(name)
-    return {"method": method.label, **method.settings(dataset, {}), "source": method.source}

@@ -31,7 +31,6 @@ class _PixelConvolution(torch.autograd.Function):
         want_x, want_weight, want_bias, _ = ctx.needs_input_grad
         if torch.is_grad_enabled():  # create_graph: the gradient is to be differentiated again
             dx = conv2d_input(x.shape, weight, g, padding=p) if want_x else None
-            dw = conv2d_weight(x, weight.shape, g, padding=p) if want_weight else None
         else:
             slow = torch.ops.aten._slow_conv2d_backward.output_mask
             dx = (
@@ -39,7 +38,7 @@ class _PixelConvolution(torch.autograd.Function):
                 if want_x
                 else None
             )
-            dw = conv2d_weight(x, weight.shape, g, padding=p) if want_weight else None
+        dw = conv2d_weight(x, weight.shape, g, padding=p) if want_weight else None
         return dx, dw, g.sum((0, 2, 3)) if want_bias else None, None
 
 

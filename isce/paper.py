@@ -43,30 +43,14 @@ SETTINGS: Mapping[str, Fact] = {
     "perturbations": Fact(NOT_RECOVERABLE, "stated", "the epsilons stood in the lost tables"),
 }
 
-# Perturbation levels, low then high: ours, since the paper's are lost. L2 norm, pixels in [0, 1].
-OUR_EPS: Mapping[str, tuple[float, float]] = {"mnist": (1.0, 2.0), "cifar10": (0.25, 0.5)}
-OUR_SIMBA_STEPS: Mapping[str, tuple[float, float]] = {"mnist": (0.2, 0.4), "cifar10": (0.1, 0.2)}
-
 # Rows of every table. Which methods stood in which table is not known: all nine in each is ours. The order is inferred:
 # the text of section 4 for the losses, then I-SCE, Random, AT as at the end of Table 7.
 METHODS = ("sce", "center", "lgm", "arcface", "mmc", "label_smoothing", "isce", "random", "at")
 
 
-# The attacks of the tables and their labels. The number is that of iterations; SimBA has queries.
-ATTACKS: Mapping[str, str] = {
-    "pgd_tar_10": "PGD tar 10",
-    "pgd_un_10": "PGD un 10",
-    "pgd_tar_50": "PGD tar 50",
-    "pgd_un_50": "PGD un 50",
-    "deepfool_10": "DF 10",
-    "deepfool_50": "DF 50",
-    "simba": "SimBA",
-}
-
-
 @dataclass(frozen=True)
 class Column:
-    """A column: data set (`block`), backbone, and "clean" or a key of ATTACKS at the low (0) or high (1) level."""
+    """A column: data set (`block`), backbone, and an attack of `isce.evaluate.ATTACKS` at the low (0) or high (1) level, or "clean"."""
 
     block: str
     backbone: str
@@ -74,23 +58,9 @@ class Column:
     eps_index: int | None = None
 
     @property
-    def kind(self) -> str:
-        return "clean" if self.attack == "clean" else "attack"
-
-    @property
-    def label(self) -> str:
-        return "Clean" if self.attack == "clean" else ATTACKS[self.attack]
-
-    @property
     def key(self) -> str:
         """Unique within a table: "mnist:clean", "mnist:pgd_un_50:1"."""
         return ":".join([self.block, self.attack, *([] if self.eps_index is None else [str(self.eps_index)])])
-
-    @property
-    def level(self) -> float | None:
-        """Our epsilon (L2, pixels in [0, 1]), or SimBA step; None for a clean column."""
-        levels = OUR_SIMBA_STEPS if self.attack == "simba" else OUR_EPS
-        return None if self.eps_index is None else levels[self.block][self.eps_index]
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ def _panels(panels: Sequence[Panel], most: int = 99) -> Sequence[Panel]:
 
 
 @_styled
-def inference_region(panels: Sequence[Panel], *, xlabel: str = "feature 1", ylabel: str = "feature 2") -> Figure:
+def inference_region(panels: Sequence[Panel]) -> Figure:
     """Figure 1, measured: clean features (grey), adversarial ones (orange), and the decision boundary of the model.
 
     Each panel: `title`; `clean`, `adversarial` (N, 2); `wrong` (2, N), which of them the model misclassifies; `decision`
@@ -113,7 +113,7 @@ def inference_region(panels: Sequence[Panel], *, xlabel: str = "feature 1", ylab
             ax.scatter(points[:, 0], points[:, 1], s=9, color=color, alpha=0.75, linewidths=0, label=name, zorder=3)
         shares = 100 * wrong.mean(1)
         ax.set_title(f"{panel['title']}\nmisclassified: clean {shares[0]:.0f} %, adversarial {shares[1]:.0f} %")
-        ax.set(xlabel=xlabel, ylabel=ylabel, xlim=(left, right), ylim=(bottom, top))
+        ax.set(xlabel="feature 1", ylabel="feature 2", xlim=(left, right), ylim=(bottom, top))
         ax.grid(visible=False)
     handles = [
         Line2D([], [], marker="o", ls="", color=c, label=t) for c, t in ((GREY, "clean"), (ORANGE, "adversarial"))

@@ -42,7 +42,7 @@ def publish(name: str) -> list[str]:
             gone |= dict.fromkeys(superseded(evaluation, done, kept), committed(wanted[-1]))
         wanted += [*sorted(spec.folder.glob("checks/*.json")), spec.folder / "theory.json", spec.folder / "curves.json"]
     wanted += [path for e in profile.arm_a() for path in (e.spec.folder / "result.json", e.path)]
-    wanted += [e.path for net in profile.nets for e in profile.everything(*net, "isce")]
+    wanted += [e.path for net in profile.nets for e in profile.everything(*net)]
     weighty = {path for path in wanted if path.name == "result.json"}
     for block, backbone in ABLATION:
         plain = profile.ablation_spec(block, backbone, "sce")
@@ -210,7 +210,7 @@ def claims(names: Sequence[str]) -> str:
     table = pd.DataFrame()
     for name in names:
         wide = verdicts.side_by_side(verdicts.judge(load(name)))
-        written, attacked, theory = (wide[verdicts.HEADS[arm]] for arm in "BC-")
+        written, attacked, theory = (wide[verdicts.HEADS[arm]] for arm in ("B", "C", "-"))
         if table.empty:
             table = wide[["claim", "the paper"]].assign(**{"judged on": [claim.where for claim in CLAIMS.values()]})
         table[f"{name}: as written"] = written.where(written != "", theory)

@@ -186,26 +186,19 @@ def provenance(device: torch.device, data_checksum: str, seconds: float, images:
     }
 
 
-def wilson(correct: float, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's score interval for a proportion, in %; 95 % by default (Wilson 1927). A mean over seeds need not be whole.
+def wilson(correct: float, n: int) -> tuple[float, float]:
+    """Wilson's 95 % score interval for a proportion, in % (Wilson 1927). A mean over seeds need not be whole.
 
     Raises:
         ValueError: n < 1 or correct outside 0..n.
     """
     if not 0 <= correct <= n or n < 1:
         raise ValueError(f"want 0 <= correct <= n and n >= 1, got {correct} of {n}")
+    z = 1.959964  # of 97.5 %
     p, zz = correct / n, z * z
     centre = (p + zz / (2 * n)) / (1 + zz / n)
     half = z / (1 + zz / n) * math.sqrt(p * (1 - p) / n + zz / (4 * n * n))
     return 100 * max(0.0, centre - half), 100 * min(1.0, centre + half)
-
-
-def mcnemar(a: Any, b: Any) -> float:
-    """Exact two-sided McNemar test on paired outcomes (boolean arrays over the same images): the p-value."""
-    from scipy.stats import binomtest
-
-    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
-    return 1.0 if only_a + only_b == 0 else float(binomtest(only_a, only_a + only_b).pvalue)
 
 
 def choose(kind: str, name: Any, known: typing.Iterable[Any]) -> str:

@@ -3,7 +3,7 @@
 import html
 import math
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -281,8 +281,8 @@ def attacked(profile: Profile, block: str, backbone: str, methods: Sequence[str]
             counts = sorted({len(attacks) for attacks in used.values()})
             least = spread([100 * float(r.mean()) for r in right], len(right[0])) if right else {"accuracy": math.nan}
             least |= {"of": profile.n_of(block, backbone), "of_seeds": len(seeds), "asked": True, "level": level}
-            share = f"{' to '.join(map(str, counts[:: len(counts) - 1 or 1]))} of {len(found)} attacks"
-            least |= {"beside": share if counts and counts[0] < len(found) else ""}
+            share = " to ".join(map(str, dict.fromkeys(counts[:1] + counts[-1:])))
+            least |= {"beside": f"{share} of {len(found)} attacks" if counts and counts[0] < len(found) else ""}
             every = set.intersection(*used.values()) if used else set()
             rows.append({**where, "attack": "worst", "column": f"worst:{at}", "used": every, **least})
     for strongest in parse(profile.strongest):
@@ -327,7 +327,7 @@ def told(long: pd.DataFrame) -> pd.DataFrame:
     return long
 
 
-def layout(profile: Profile, long: pd.DataFrame, show: Callable[[Any], str] = text) -> pd.DataFrame:
+def layout(profile: Profile, long: pd.DataFrame) -> pd.DataFrame:
     """The paper's layout: a row per method, columns (data set and network, level, attack); cells as text."""
     names = {}
     for _, cell in long.drop_duplicates("column").iterrows():
@@ -337,7 +337,7 @@ def layout(profile: Profile, long: pd.DataFrame, show: Callable[[Any], str] = te
         level = "" if cell["attack"] == "clean" else f"{symbol} = {cell['level']:g}"
         what = "worst case" if cell["attack"] == "worst" else attack_label(cell["attack"])
         names[cell["column"]] = (f"{DATASETS[dataset].label}{stand_in}", level, what)
-    wide = long.assign(cell=[show(c) for _, c in long.iterrows()]).pivot(
+    wide = long.assign(cell=[text(c) for _, c in long.iterrows()]).pivot(
         index="method", columns="column", values="cell"
     )
     wide = wide.loc[list(dict.fromkeys(long["method"])), list(names)]
@@ -351,7 +351,8 @@ def stated(number: int) -> pd.DataFrame:
     table = paper.TABLES[number]
     rows = {get(m).label: [table.value(m, c.key) for c in table.columns] for m in table.rows}
     columns = [
-        (DATASETS[c.block].label, "" if c.eps_index is None else f"ε{c.eps_index + 1}", c.label) for c in table.columns
+        (DATASETS[c.block].label, "" if c.eps_index is None else f"ε{c.eps_index + 1}", attack_label(c.attack))
+        for c in table.columns
     ]
     return pd.DataFrame.from_dict(rows, orient="index", columns=pd.MultiIndex.from_tuples(columns))
 

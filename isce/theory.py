@@ -113,14 +113,6 @@ def dh_df_i(f: Tensor, i: Tensor | int, s: Number = 1.0, m: Number = 0.1) -> Ten
     return log_rest.exp() * z(s, m, f_i, log_rest.exp())
 
 
-def dh_dlog_rest(f: Tensor, i: Tensor | int, s: Number = 1.0, m: Number = 0.1) -> Tensor:
-    r"""What equation 15 leaves out (ours): $\partial h / \partial \ln R = P(1 - P) - P_I(1 - P_I)$, $f_i$ held fixed. Another
-    logit moves h by $\partial h / \partial f_j = (e^{f_j} / R)\,\partial h / \partial \ln R$; at s = 1 it is $-\partial h /
-    \partial f_i$. -> (...)."""
-    p, p_i = P(f, i), P_I(f, i, s, m)
-    return p * (1 - p) - p_i * (1 - p_i)
-
-
 def condition_grid(s_min: float, s_max: float, m_max: float, points: int) -> tuple[Tensor, Tensor]:
     r"""Even grids over $[s_{min}, s_{max}]$ and $(0, m_{max}]$, float64 (`points`,) each, for `z(s[:, None], m)`.
 

@@ -307,7 +307,8 @@ def fit(
     and back, as `OneCycleLR` does by default), no augmentation on MNIST and the digits, shifts by 4 pixels and flips on
     CIFAR-10. The backbone computes in bfloat16 where the hardware gains by it
     (`isce.models.pays_in_half`); weights, head and loss are float32. Every random draw comes from (seed, epoch), so that a
-    resumed training equals an uninterrupted one. Arm A takes its own optimiser and schedule.
+    resumed training equals an uninterrupted one. Adversarial training's eps grows from 0 over the first quarter of all steps, but
+    not on CIFAR-10. Arm A takes its own optimiser and schedule.
 
     Returns:
         {"loss": [mean training loss of each epoch], "seconds": training time over all starts, "precision": of the backbone}.
@@ -328,7 +329,7 @@ def fit(
     precision = "bfloat16 backbone, float32 weights and loss" if half else record.precision(device)
     history: dict[str, Any] = {"loss": [], "seconds": 0.0, "precision": precision}
     first = _resume(checkpoint, model, optimizer, schedule, history, spec)
-    shift = 0 if spec.dataset != "cifar10" else 4 if spec.arm == "B" else 3
+    augmented, shift = data.DATASETS[spec.dataset].augmented, 4 if spec.arm == "B" else 3
     growth = epochs * steps / 4 if spec.dataset != "cifar10" else 1  # steps until AT's eps has its full size
     arrange(model, half).train()
 
@@ -352,7 +353,7 @@ def fit(
             started = time.perf_counter()
             generator = torch.Generator().manual_seed(_mix(spec.seed, epoch))
             shuffled = train.take(torch.randperm(n, generator=generator)[: steps * batch_size].to(device))
-            images = data.augment(shuffled.images, generator, shift) if shift else shuffled.images
+            images = data.augment(shuffled.images, generator, shift) if augmented else shuffled.images
             total = torch.zeros((), device=device)
             batches = zip(images.split(batch_size), shuffled.labels.split(batch_size), strict=True)
             for step, (x, y) in enumerate(batches):

@@ -81,7 +81,7 @@ def cases(profile: Profile, arm: str, numbers: Sequence[int], attacks: str = "")
             for block, net in nets
             for level in profile.eps[block]
         ]
-    wanted = [c for c in columns if (c.attack.startswith(attacks) if attacks else c.kind == "attack")]
+    wanted = [c for c in columns if (c.attack.startswith(attacks) if attacks else c.attack != "clean")]
     return [
         Case(c.key, partial(outcomes, profile, c.block, c.backbone, attack=c.attack, at=c.eps_index or 0))
         for c in wanted
@@ -180,6 +180,17 @@ def most(found: Sequence[Duel]) -> str:
     return FAILS if won < 0.25 or lost > won else STANDS if won > 0.5 else PART
 
 
+def gap(found: Sequence[Duel]) -> str:
+    """C2. Stands: by 50 points once. Fails: won nowhere."""
+    return STANDS if max(d.points for d in found) >= 50 else PART if any(d.winner > 0 for d in found) else FAILS
+
+
+def every(found: Sequence[Duel]) -> str:
+    """C3. Stands: won all, most of them by over 50 points. Fails: not even won over half."""
+    won, large = share(d.winner > 0 for d in found), share(d.points > 50 for d in found)
+    return STANDS if won == 1 and large > 0.5 else PART if won > 0.5 else FAILS
+
+
 def tally(found: Sequence[Duel]) -> str:
     won, lost = sum(d.winner > 0 for d in found), sum(d.winner < 0 for d in found)
     ours, theirs = np.mean([d.ours for d in found]), np.mean([d.theirs for d in found])
@@ -228,50 +239,28 @@ def _rivals(arm: str) -> list[str]:
 
 
 def _better(
-    profile: Profile, arm: str, numbers: Sequence[int], attacks: str, rival: str = "", keeps_clean: bool = False
+    profile: Profile,
+    arm: str,
+    numbers: Sequence[int],
+    attacks: str,
+    rival: str = "",
+    keeps_clean: bool = False,
+    graded: Callable[[Sequence[Duel]], str] = most,
+    words: Callable[[Sequence[Duel]], str] = tally,
 ) -> Finding:
-    """C1, C4, C13: I-SCE wins most comparisons, and keeps its clean accuracy where that is claimed."""
+    """C1 to C4, C13: I-SCE wins as many comparisons as the claim says, and keeps its clean accuracy where that is claimed."""
     duel, gaps = compared(profile, arm, numbers, attacks, [rival] if rival else _rivals(arm))
     clean, _ = compared(profile, arm, numbers, "clean", ["sce"]) if keeps_clean else (Known([]), "")
     if not duel.found or (keeps_clean and not clean.found):
         return Finding(OPEN)
 
     def rule(found: list[Duel], clean: list[Duel]) -> str:
-        verdict = most(found)
+        verdict = graded(found)
         return PART if verdict == STANDS and any(d.points < -1 for d in clean) else verdict
 
     verdict, open_to = bounded(rule, duel, clean)
-    measured = tally(duel.found) + (f"; clean {differences(clean.found)} to SCE" if clean.found else "")
+    measured = words(duel.found) + (f"; clean {differences(clean.found)} to SCE" if clean.found else "")
     return Finding(verdict, measured + gaps + open_to + left(profile, arm, numbers), size(duel.found), PAIRED)
-
-
-def _gap(profile: Profile, arm: str) -> Finding:
-    """C2."""
-    duel, gaps = compared(profile, arm, [1], "pgd_un_50", ["sce"])
-    if not duel.found:
-        return Finding(OPEN)
-
-    def rule(found: list[Duel]) -> str:
-        return STANDS if max(d.points for d in found) >= 50 else PART if any(d.winner > 0 for d in found) else FAILS
-
-    verdict, open_to = bounded(rule, duel)
-    return Finding(
-        verdict, differences(duel.found) + gaps + open_to + left(profile, arm, [1]), size(duel.found), PAIRED
-    )
-
-
-def _every(profile: Profile, arm: str) -> Finding:
-    """C3."""
-    duel, gaps = compared(profile, arm, [3], "deepfool", _rivals(arm))
-    if not duel.found:
-        return Finding(OPEN)
-
-    def rule(found: list[Duel]) -> str:
-        won, large = share(d.winner > 0 for d in found), share(d.points > 50 for d in found)
-        return STANDS if won == 1 and large > 0.5 else PART if won > 0.5 else FAILS
-
-    verdict, open_to = bounded(rule, duel)
-    return Finding(verdict, tally(duel.found) + gaps + open_to + left(profile, arm, [3]), size(duel.found), PAIRED)
 
 
 def _shallow(profile: Profile, arm: str) -> Finding:
@@ -439,7 +428,7 @@ def _averages(profile: Profile, arm: str) -> Finding:
     found = {where: np.mean(values, axis=0) for where, values in means.items()}
     images = dict.fromkeys(found, "test images")
     for net in nets if arm == "B" else []:  # the paper averages over all images
-        whole = [find(evaluation) for evaluation in profile.everything(*net, "isce")]
+        whole = [find(evaluation) for evaluation in profile.everything(*net)]
         if all(whole):
             n, *values = np.array([(r["n"], *_outputs(r)) for r in whole if r]).T
             where = f"{profile.stand_in[net[0]]} {net[1]}"
@@ -469,8 +458,8 @@ def _outputs(done: dict[str, Any]) -> tuple[float, float]:
 
 RULES: dict[str, Callable[[Profile, str], Finding]] = {
     "C1": partial(_better, numbers=[1, 2], attacks="pgd", keeps_clean=True),
-    "C2": _gap,
-    "C3": _every,
+    "C2": partial(_better, numbers=[1], attacks="pgd_un_50", rival="sce", graded=gap, words=differences),
+    "C3": partial(_better, numbers=[3], attacks="deepfool", graded=every),
     "C4": partial(_better, numbers=[4], attacks="simba"),
     "C5": _shallow,
     "C6": _adversarial_training,
@@ -549,7 +538,7 @@ def judge(profile: Profile) -> pd.DataFrame:
     """
     theory_of, rows = _theory(profile), []
     for claim in paper.CLAIMS.values():
-        for arm in ARMS if claim.id in RULES else "-":
+        for arm in ARMS if claim.id in RULES else ("-",):
             why = WHY_NOT.get((claim.id, arm))
             finding = (
                 theory_of[claim.id] if arm == "-" else Finding(NOT_ASKED, why) if why else RULES[claim.id](profile, arm)

@@ -1,5 +1,7 @@
 """Arm A's attacks on models whose answer is known."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -91,3 +93,31 @@ def test_sce_is_built_beside_isce_and_nothing_else() -> None:
     assert float(ours(x).detach().max()) <= 1.0
     with pytest.raises(ValueError, match="arm A exists for isce, and sce"):
         Spec("digits", "resnet32", "mmc", arm="A")
+
+
+def test_the_head_clips_the_largest_entry_alone() -> None:
+    head = as_coded.Head(2, 3, s=1.5, m=0.1)
+    with torch.no_grad():
+        head.linear.weight.copy_(torch.tensor([[3.0, 0.0], [4.0, 0.0], [0.0, 1.0]]))
+        head.linear.bias.zero_()
+    outputs = head(torch.tensor([[1.0, 0.0], [-1.0, 12.0]])).detach()  # logits (3, 4, 0) and (-3, -4, 12)
+    torch.testing.assert_close(outputs, torch.tensor([[0.6, 1.0, 0.0], [-3 / 13, -4 / 13, 1.0]]))  # 1.5 (0.8 + 0.1) > 1
+    head.s = 1.0
+    torch.testing.assert_close(head(torch.tensor([[1.0, 0.0]])).detach(), torch.tensor([[0.6, 0.9, 0.0]]))
+    expected = -math.log(
+        math.exp(0.6) / (math.exp(0.6) + math.exp(0.9) + 1)
+    )  # the label is class 0, the change is class 1's
+    assert float(head.loss(torch.tensor([[1.0, 0.0]]), torch.tensor([0])).detach()) == pytest.approx(expected, abs=1e-6)
+
+
+def test_images_are_standardised_one_by_one_and_batch_norm_uses_the_batch() -> None:
+    model = as_coded.build("cifar10", "sce").eval()
+    x = 0.2 + 0.6 * torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        outputs = model(x)
+        torch.testing.assert_close(
+            model(0.5 * x + 0.1), outputs, atol=1e-4, rtol=1e-3
+        )  # contrast and brightness do not show
+        assert not torch.allclose(
+            model(x[:3]), outputs[:3], atol=1e-2
+        )  # other neighbours, other statistics: in eval mode

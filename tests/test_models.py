@@ -1,5 +1,9 @@
 """Backbones, heads and methods: shapes, sizes, decisions that no surface changes, weights from the seed alone."""
 
+import math
+from collections.abc import Sequence
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -121,6 +125,46 @@ def test_center_follows_its_update_rule() -> None:
     head.after_step(z, torch.tensor([0, 0, 2]))
     # c_0 - 0.5 * ((0 - 2) + (0 - 4)) / (1 + 2); c_1 unseen; c_2 - 0.5 * (0 - 1) / (1 + 1)
     torch.testing.assert_close(head.centers, torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 0.25]]))
+
+
+def by_hand(name: str, head: methods.LinearHead, z: np.ndarray, y: int) -> float:
+    """A method's loss at one feature vector, from its paper's formula, term by term."""
+    state = {key: value.detach().double().numpy() for key, value in [*head.named_parameters(), *head.named_buffers()]}
+    if name == "lgm":  # (1 + alpha) on the distance to the right mean, lambda on it again
+        d = [0.5 * sum((z - mean) ** 2) for mean in state["means"]]
+        scores = [-(1 + 0.3 * (k == y)) * d_k for k, d_k in enumerate(d)]
+        return log_sum_exp(scores) - scores[y] + 0.1 * d[y]
+    if name == "arcface":
+        cosines = [z @ w / math.sqrt(z @ z) / math.sqrt(w @ w) for w in state["weight"]]
+        scores = [30 * math.cos(math.acos(c) + 0.1 * (k == y)) for k, c in enumerate(cosines)]
+        return log_sum_exp(scores) - scores[y]
+    scores = state["linear.weight"] @ z + state["linear.bias"]
+    if name == "mmc":
+        return sum((scores - state["centers"][y]) ** 2)
+    if name == "isce":
+        scores = scores / math.sqrt(scores @ scores)
+        scores = [1.0 * c + 0.1 if k == y else c for k, c in enumerate(scores)]
+    loss = log_sum_exp(scores) - scores[y]
+    if name == "label_smoothing":  # 0.9 on the label, 0.1 spread over all K classes
+        return 0.9 * loss + 0.1 * sum(log_sum_exp(scores) - score for score in scores) / len(scores)
+    if name == "center":
+        return loss + 0.01 * 0.5 * sum((z - state["centers"][y]) ** 2)
+    return loss
+
+
+def log_sum_exp(scores: Sequence[float]) -> float:
+    return math.log(sum(math.exp(score) for score in scores))
+
+
+@pytest.mark.parametrize("name", ["sce", "label_smoothing", "center", "lgm", "arcface", "mmc", "isce"])
+def test_a_heads_loss_is_its_papers_formula(name: str, generator: torch.Generator) -> None:
+    method = methods.get(name)
+    head = method.head(6, 4, **method.settings("cifar10", {})).double()
+    z, y = torch.randn(8, 6, generator=generator, dtype=torch.float64), torch.arange(8) % 4
+    if name == "center":
+        head.centers.copy_(torch.randn(4, 6, generator=generator))
+    expected = torch.tensor([by_hand(name, head, row.numpy(), int(label)) for row, label in zip(z, y, strict=True)])
+    torch.testing.assert_close(head.loss(z, y).detach(), expected.to(z), rtol=1e-6, atol=1e-8)
 
 
 def test_mmc_predicts_the_nearest_centre() -> None:

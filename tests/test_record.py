@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -23,13 +22,6 @@ def test_wilson_against_scipy() -> None:
     for k, n in [(-1, 10), (11, 10), (0, 0)]:
         with pytest.raises(ValueError, match="want 0 <= correct <= n"):
             record.wilson(k, n)
-
-
-def test_mcnemar() -> None:
-    a = np.array([True] * 10 + [False] * 2 + [True] * 50)
-    b = np.array([False] * 10 + [True] * 2 + [True] * 50)
-    assert record.mcnemar(a, b) == pytest.approx(2 * sum(math.comb(12, k) for k in range(3)) / 2**12)
-    assert record.mcnemar(a, a) == 1.0
 
 
 def test_run_id_depends_on_content_alone() -> None:

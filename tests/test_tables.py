@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import binomtest
 
 from isce import evaluate, methods, paper, profiles, publish, record, tables, train
 from isce.evaluate import load_or_evaluate, pack
@@ -82,8 +83,6 @@ def test_every_profile_covers_its_tables(name: str) -> None:
 def test_the_paper_profile_uses_the_stated_budgets() -> None:
     full = profiles.load("full")
     assert full.simba_queries == paper.SETTINGS["simba_queries"].value
-    assert full.eps == {k: list(v) for k, v in paper.OUR_EPS.items()}
-    assert full.simba_steps == {k: list(v) for k, v in paper.OUR_SIMBA_STEPS.items()}
     assert not full.is_stand_in
     assert profiles.load("digits").is_stand_in
 
@@ -269,7 +268,8 @@ def test_best_needs_a_record_of_every_method() -> None:
 def test_sign_flip_is_mcnemar_for_one_seed_and_exact_for_several() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.random(500) < 0.6, rng.random(500) < 0.5
-    assert tables.sign_flip(a.astype(int) - b) == pytest.approx(record.mcnemar(a, b))
+    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    assert tables.sign_flip(a.astype(int) - b) == pytest.approx(binomtest(only_a, only_a + only_b).pvalue)
     for differences in (np.array([3, -1, 2, 2, 0, 1, 3, -2]), np.array([0, 0]), np.array([4])):
         signs = np.array(list(itertools.product([1, -1], repeat=len(differences))))
         as_far = np.abs(signs @ differences) >= abs(differences.sum())

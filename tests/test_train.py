@@ -499,6 +499,36 @@ def test_adversarial_images_stay_in_the_ball_and_raise_the_loss(digits_sce: Clas
     assert float(loss(digits_sce(adversarial), y).detach()) > 5 * float(loss(digits_sce(x), y).detach())
 
 
+def test_adversarial_images_take_the_stated_steps_from_a_random_start(generator: torch.Generator) -> None:
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2, bias=False))
+    x, y = 0.4 + 0.2 * torch.rand(5, 1, 4, 4, generator=generator), torch.tensor([0, 1, 0, 1, 0])
+    start = train.adversarial_images(model, x, y, 0.3, 0, 3)
+    assert 0 < float((start - x).flatten(1).norm(dim=1).min()) < 0.3
+    weight = model[1].weight.detach()
+    uphill = weight[1 - y] - weight[y]  # the loss's, wherever the image is
+    uphill /= uphill.norm(dim=1, keepdim=True)
+    for steps in (1, 5):
+        delta = (start - x).flatten(1)
+        for _ in range(steps):
+            delta = delta + 2.5 * 0.3 / steps * uphill
+            delta = delta * (0.3 / delta.norm(dim=1, keepdim=True)).clamp_max(1)
+        adversarial = train.adversarial_images(model, x, y, 0.3, steps, 3)
+        torch.testing.assert_close((adversarial - x).flatten(1), delta, atol=1e-6, rtol=1e-5)
+
+
+def test_adversarial_images_leave_batch_norm_alone() -> None:
+    """They are made of the network in eval mode, which then trains on them, as in the authors' code."""
+    model = Spec("digits", "cnn8", "at").build().train()
+    before = {name: tensor.clone() for name, tensor in model.named_buffers()}
+    split, modes = data.load("digits").train, []
+    model.backbone.register_forward_hook(lambda module, *_: modes.append(module.training))
+    train.adversarial_images(model, data.to_float(split.images[:16]), split.labels[:16], 0.5, 2, 3)
+    assert modes == [False, False]
+    assert model.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.named_buffers())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [

@@ -365,7 +365,7 @@ def test_c9(digits: Profile) -> None:
     sizes, means = {"train": 80, "validation": 10, "test": 10}, {"train": 0.96, "validation": 0.95, "test": 0.9}
     deep, shallow = ([net for net in digits.nets if (net[1] == "resnet32") == is_deep] for is_deep in (True, False))
     for net in (deep[0], *shallow):  # over all images, once all have a record
-        for evaluation in digits.everything(*net, "isce"):
+        for evaluation in digits.everything(*net):
             assert verdict(digits, "C9") == (verdicts.FAILS if net == deep[0] else verdicts.PART)
             split = evaluation.split
             own = means[split] if net != shallow[0] else 0.96

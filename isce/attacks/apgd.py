@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from isce.attacks.common import Batch, check_numbers, differentiable, finite, launch, logits_of, misled
+from isce.attacks.common import Batch, check_numbers, differentiable, finite, launch, likely_wrong, logits_of, misled
 from isce.attacks.norms import per_image, project, random_in_ball, steepest
 from isce.attacks.objectives import Objective, resolve
 
@@ -150,16 +150,10 @@ def apgd_targeted(
     settings |= {"reach_target": False, "early_stop": early_stop}
 
     def attack(batch: Batch) -> Tensor:
-        return best_of(model, batch, likely_wrong(batch, n_targets) * restarts, settings)
+        return best_of(model, batch, list(likely_wrong(batch, n_targets).unbind(1)) * restarts, settings)
 
     everything = not early_stop
     return launch(model, images, labels, attack, batch_size=batch_size, generator=generator, everything=everything)
-
-
-def likely_wrong(batch: Batch, n: int) -> list[Tensor]:
-    """The (at most) n most likely wrong classes of the clean images, likeliest first: n tensors (n_images,)."""
-    others = batch.logits.scatter(1, batch.labels[:, None], float("-inf"))
-    return list(others.topk(min(n, others.shape[1] - 1), dim=1).indices.unbind(1))
 
 
 def best_of(model: nn.Module, batch: Batch, runs: list[Tensor] | list[Tensor | None], settings: dict) -> Tensor:

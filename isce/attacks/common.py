@@ -214,6 +214,12 @@ def clearly_wrong(logits: Tensor, labels: Tensor) -> Tensor:
     return margin(logits, labels) > 16 * rounding(logits)
 
 
+def likely_wrong(batch: Batch, n: int) -> Tensor:
+    """The (at most) n most likely wrong classes k of the clean images, likeliest first: (n_images, k)."""
+    others = batch.logits.scatter(1, batch.labels[:, None], float("-inf"))
+    return others.topk(min(n, others.shape[1] - 1), dim=1).indices
+
+
 def launch(
     model: nn.Module,
     images: Tensor,

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from isce.attacks.common import Batch, check_numbers, clearly_wrong, differentiable, launch, logits_of
+from isce.attacks.common import Batch, check_numbers, clearly_wrong, differentiable, launch, likely_wrong, logits_of
 from isce.attacks.norms import dual_norm_of, per_image, steepest, tiny
 
 
@@ -38,8 +38,7 @@ def deepfool(
 
     def attack(batch: Batch) -> Tensor:
         x, y, out = batch.images, batch.labels, batch.images.clone()
-        others = batch.logits.scatter(1, y[:, None], float("-inf"))
-        others = others.topk(min(num_classes, others.shape[1]) - 1, dim=1).indices  # (n, k)
+        others = likely_wrong(batch, num_classes - 1)  # (n, k)
         rows = torch.arange(len(x), device=x.device)
         for _ in range(steps):
             leaf, logits = differentiable(model, x)

@@ -3,8 +3,17 @@
 import torch
 from torch import Tensor, nn
 
-from isce.attacks.apgd import likely_wrong
-from isce.attacks.common import Batch, check_numbers, clearly_wrong, differentiable, finite, launch, logits_of, misled
+from isce.attacks.common import (
+    Batch,
+    check_numbers,
+    clearly_wrong,
+    differentiable,
+    finite,
+    launch,
+    likely_wrong,
+    logits_of,
+    misled,
+)
 from isce.attacks.norms import norm_of, onto_hyperplane, per_image, random_in_ball, tiny
 
 
@@ -45,7 +54,7 @@ def fab(
 
     def attack(batch: Batch) -> Tensor:
         best, least = batch.images.clone(), torch.full_like(batch.logits[:, 0], float("inf"))  # least norm so far
-        targets = likely_wrong(batch, n_targets)
+        targets = likely_wrong(batch, n_targets).unbind(1)
         for run in range(restarts * len(targets)):
             rows = (least > (eps or 0)).nonzero()[:, 0]
             if not len(rows):

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from isce.attacks import random
-from isce.attacks.common import Batch, check_images, check_numbers, launch, logits_of, rounding
-from isce.attacks.norms import norm_of
+from isce.attacks.common import Batch, check_images, check_numbers, launch, logits_of, misled, rounding
+from isce.attacks.norms import norm_of, per_image
 from isce.attacks.objectives import resolve
 
 
@@ -101,17 +101,14 @@ def simba(
             z = moved(x, order.gather(1, place), torch.where(second, step_size, -step_size).to(x.dtype))
             logits = logits_of(model, z)
             value = loss(logits.double(), y, t)
-            better = value > best + rounding(
-                logits
-            )  # a pixel at 0 cannot go down: rounding must not call that progress
+            better = value > best + rounding(logits)  # a pixel at 0 cannot go down: rounding is no progress
             if eps is not None:
                 better &= norm_of(z - x0) <= eps
-            x = torch.where(better.view(-1, *[1] * len(shape)), z, x)
+            x = torch.where(per_image(better, z), z, x)
             best = torch.where(better, value, best)
             place = place + (better[:, None] | second)
             second = ~(better[:, None] | second)
-            decided = logits.argmax(1)
-            hit = better & (decided != y if t is None else decided == t)
+            hit = better & misled(logits, y, t)
             if hit.any():
                 out[rows[hit]], used[batch.places[rows[hit]]], keep = x[hit], query, ~hit
                 rows, x, x0, y, order, best = rows[keep], x[keep], x0[keep], y[keep], order[keep], best[keep]
