@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from sklearn.metrics import silhouette_score
 from sklearn.neighbors import NearestCentroid, NearestNeighbors
 from torch import Tensor
@@ -57,11 +58,32 @@ def stretch(model: Classifier, images: Tensor) -> Tensor:
 
     They are the singular values of the features' Jacobian; (1, 1) times a number would be an isotropic expansion.
     """
+    return torch.linalg.svdvals(_jacobian(model, model.features, images)[1]).cpu()
+
+
+def radial_share(model: Classifier, images: Tensor, labels: Tensor) -> Tensor:
+    r"""How much of their way to the nearest boundary the raw logits z go along themselves: $|\cos(z, J d)|$. -> (N,) in [0, 1].
+
+    J is their Jacobian in the pixels; the images go straight down the lead over the runner-up k, $d = -\nabla(z_y - z_k)$. Near 1
+    the logits do little but shrink, $z / \lVert z \rVert$ stands still to first order, and a search that goes by its linear
+    approximation takes the boundary to be far away. Images (N, ...) with labels (N,).
+    """
+    shares = []
+    for x, y in zip(images.split(256), labels.split(256), strict=True):
+        z, jacobian = _jacobian(model, model.raw_logits, x)
+        rows, runner_up = torch.arange(len(z)), z.scatter(1, y[:, None], -torch.inf).argmax(1)
+        down = jacobian[rows, runner_up] - jacobian[rows, y]  # (N, D)
+        shares.append(F.cosine_similarity(z, (jacobian @ down.unsqueeze(2)).squeeze(2)).abs().cpu())
+    return torch.cat(shares)
+
+
+def _jacobian(model: Classifier, of: Callable[[Tensor], Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
+    """What a model makes of images, (N, d), and its derivative in the pixels, (N, d, D)."""
     with held(model):
         x = images.detach().requires_grad_()
-        z = model.features(x)
+        z = of(x)
         rows = [torch.autograd.grad(z[:, k].sum(), x, retain_graph=True)[0].flatten(1) for k in range(z.shape[1])]
-    return torch.linalg.svdvals(torch.stack(rows, 1)).detach().cpu()
+    return z.detach(), torch.stack(rows, 1)
 
 
 def downhill(loss: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

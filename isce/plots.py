@@ -32,6 +32,7 @@ INK, GREY, ORANGE, BLUE, RED = "#222222", "#94a4a2", "#e76300", "#3f90da", "#bd1
 METHOD_COLORS = {"sce": INK, "label_smoothing": "#ffa90e", "center": GREY, "lgm": "#832db6", "arcface": "#a96b59"}
 METHOD_COLORS |= {"mmc": ORANGE, "random": "#5bb8bc", "at": BLUE, "isce": RED, "norm_only": "#e08a7d"}
 METHOD_COLORS |= {"subtracted_margin": "#b9ac70", "temperature": "#717581", "isce_temperature": "#7a1400"}
+METHOD_DASHES = {"center": ":", "random": "-."} | dict.fromkeys(CONTROLS, "--")  # where colours alone are too near
 RC: Any = {"font.family": "DejaVu Sans", "font.size": 10, "axes.titlesize": 11, "axes.titlelocation": "left"}
 RC |= {"axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#666666", "axes.labelcolor": INK}
 RC |= {"axes.grid": True, "axes.axisbelow": True, "grid.color": "#e4e4e4", "grid.linewidth": 0.7}
@@ -62,7 +63,7 @@ def label(name: str) -> str:
 
 
 def _styles(names: Iterable[str]) -> list[dict[str, Any]]:
-    """A line style per name: a method's own colour, I-SCE bold, controls dashed; `"isce, this"` and `"isce, that"` the
+    """A line style per name: a method's own colour and dashes, I-SCE bold; `"isce, this"` and `"isce, that"` the
     method's colour, the second dashed; other names the colours left over."""
     names = list(names)
     method = {name: name.partition(", ")[0] for name in names}
@@ -71,7 +72,7 @@ def _styles(names: Iterable[str]) -> list[dict[str, Any]]:
     styles = []
     for k, name in enumerate(names):
         before = sum(method[other] == method[name] for other in names[:k])
-        dashes = ("-", "--", ":", "-.")[before % 4] if several else "--" if name in CONTROLS else "-"
+        dashes = ("-", "--", ":", "-.")[before % 4] if several else METHOD_DASHES.get(name, "-")
         color = METHOD_COLORS.get(method[name]) or next(spare)
         width = 2.8 if method[name] == "isce" else 1.8
         styles.append({"color": color, "label": label(name), "ls": dashes, "lw": width})
@@ -89,7 +90,8 @@ def _panels(panels: Sequence[Panel], most: int = 99) -> Sequence[Panel]:
 
 @_styled
 def inference_region(panels: Sequence[Panel]) -> Figure:
-    """Figure 1, measured: clean features (grey), adversarial ones (orange), and the decision boundary of the model.
+    """Figure 1, measured: clean features (grey), adversarial ones (orange), and the decision boundary of the model. Lines lead
+    from 60 clean images to their adversarial ones.
 
     Each panel: `title`; `clean`, `adversarial` (N, 2); `wrong` (2, N), which of them the model misclassifies; `decision`
     (H, W), the class predicted over the plane, rows along y; `extent` (left, right, bottom, top) of the centres of that
@@ -111,15 +113,17 @@ def inference_region(panels: Sequence[Panel]) -> Figure:
                 ax.contour(x, y, inside, [0.5], colors=[INK], linewidths=1.0)
         for points, color, name in ((clean, GREY, "clean"), (adversarial, ORANGE, "adversarial")):
             ax.scatter(points[:, 0], points[:, 1], s=9, color=color, alpha=0.75, linewidths=0, label=name, zorder=3)
+        ax.plot(*np.stack([clean[:60], adversarial[:60]]).transpose(2, 0, 1), color=INK, lw=0.6, alpha=0.5, zorder=4)
         shares = 100 * wrong.mean(1)
         ax.set_title(f"{panel['title']}\nmisclassified: clean {shares[0]:.0f} %, adversarial {shares[1]:.0f} %")
-        ax.set(xlabel="feature 1", ylabel="feature 2", xlim=(left, right), ylim=(bottom, top))
+        ax.set(xlabel="feature 1", ylabel="feature 2", xlim=(left, right), ylim=(bottom, top), aspect="equal")
         ax.grid(visible=False)
     handles = [
         Line2D([], [], marker="o", ls="", color=c, label=t) for c, t in ((GREY, "clean"), (ORANGE, "adversarial"))
     ]
     handles.append(Line2D([], [], color=INK, lw=1, label="decision boundary"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    handles.append(Line2D([], [], color=INK, lw=0.6, alpha=0.5, label="from clean to adversarial, 60 images"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=4)
     return figure
 
 
@@ -186,8 +190,11 @@ def _descent_in_plane(ax: Axes, panel: Panel) -> None:
     g = np.where(length > 0.02 * np.median(length), g / np.maximum(length, 1e-12), np.nan)  # directions; none at rest
     ax.quiver(x[j], y[i], g[..., 0], g[..., 1], color=INK, scale=19, width=0.006, pivot="mid")
     turn = np.linspace(0, 2 * np.pi, 200)
-    ax.plot(np.cos(turn), np.sin(turn), color=INK, linestyle=":", linewidth=1.2)
-    ax.plot(*_array("optimum", panel["optimum"], 2), marker="*", ms=17, color="#ffa90e", mec=INK)
+    ax.plot(np.cos(turn), np.sin(turn), color=INK, linestyle=":", linewidth=1.2, label="unit circle")
+    ax.plot(
+        *_array("optimum", panel["optimum"], 2), marker="*", ms=15, color="#ffa90e", mec=INK, ls="", label="optimum"
+    )
+    ax.legend(loc="upper left", frameon=True, framealpha=0.8, edgecolor="none")
     ax.set(aspect="equal", xlabel="$f_1$, right class", ylabel="$f_2$")
     ax.grid(visible=False)
 
@@ -318,24 +325,26 @@ def ablation_surface(panels: Sequence[Panel], *, title: str = "") -> Figure:
     """Figure 3: accuracy over (s, m), up to four panels of `title`, `s` (S,), `m` (M,), `accuracy` (S, M) in %.
 
     Heights and colours are a panel's own, from its lowest to its highest accuracy, which its title says: what varies by a point
-    within a panel may vary by fifty between data sets. A dot is a network; the best (s, m) is red.
+    within a panel may vary by fifty between data sets. A dot is a network, also where the surface hides it; the best are red.
     """
     data = [_surface(panel, "accuracy") for panel in _panels(panels, 4)]
     columns = min(2, len(data))
     rows = -(-len(data) // columns)
     figure = Figure(figsize=(5.0 * columns, 4.1 * rows), layout="constrained")
     for k, (panel, (s, m, accuracy)) in enumerate(zip(panels, data, strict=True)):
-        i, j = np.unravel_index(accuracy.argmax(), accuracy.shape)
-        best = f"{accuracy.min():.1f} to {accuracy.max():.1f} %, best at s = {s[i]:.3g}, m = {m[j]:.3g}"
-        ax = _axes3d(figure, rows, columns, k + 1, f"{panel['title']}\n{best}")
+        i, j = np.nonzero(accuracy == accuracy.max())
+        best = " and ".join(f"s = {s[a]:.3g}, m = {m[b]:.3g}" for a, b in zip(i, j, strict=True))
+        span = f"{accuracy.min():.1f} to {accuracy.max():.1f} %, best at"
+        ax = _axes3d(figure, rows, columns, k + 1, f"{panel['title']}\n{span}{' ' if len(i) == 1 else chr(10)}{best}")
         mesh, look = (
             np.meshgrid(s, m, indexing="ij"),
             {"edgecolor": "white", "linewidth": 0.4, "rcount": 40, "ccount": 40},
         )
         ax.plot_surface(*mesh, accuracy, cmap="viridis", **look)
         dots = {"s": 7, "color": INK, "linewidths": 0, "depthshade": False}
-        ax.scatter(*mesh, accuracy, zorder=9, **dots)  # those that a fold hides, too
-        ax.plot([s[i]], [m[j]], [accuracy[i, j]], marker="o", markersize=6, color=RED, zorder=10)
+        ax.plot_wireframe(*mesh, accuracy, color=INK, linewidth=0.5, alpha=0.5, rcount=40, ccount=40, zorder=8)
+        ax.scatter(*mesh, accuracy, zorder=9, **dots)
+        ax.plot(s[i], m[j], accuracy[i, j], "o", markersize=6, color=RED, zorder=10)
         ax.set(xlabel="s", ylabel="m", zlabel="accuracy (%)")
         if len(s) <= 6 and len(m) <= 6:  # few enough to name the very settings that were trained
             ax.set(xticks=s, yticks=m)
@@ -400,7 +409,7 @@ def _menu(entries: Sequence[tuple[str, list[Any]]]) -> dict[str, Any]:
 
 
 @_styled
-def condition_surface(s: ArrayLike, m: ArrayLike, z: ArrayLike, *, title: str = "") -> Figure:
+def condition_surface(s: ArrayLike, m: ArrayLike, z: ArrayLike, *, title: str = "", heading: str = "") -> Figure:
     """Figure 5: z(s, m) as a surface with the plane z = 0, and as a map with the contour z = 0. s (S,), m (M,), z (S, M)."""
     s, m, z = _surface({"s": s, "m": m, "z": z}, "z")
     grid_s, grid_m = np.meshgrid(s, m, indexing="ij")
@@ -416,8 +425,9 @@ def condition_surface(s: ArrayLike, m: ArrayLike, z: ArrayLike, *, title: str = 
     if z.min() < 0 < z.max():
         flat.contour(s, m, z.T, [0.0], colors=[INK], linewidths=1.6)
     flat.set(xlabel="s", ylabel="m")
-    flat.set_title(f"z > 0 on {100 * float((z > 0).mean()):.1f} % of the grid")
+    flat.set_title(f"z > 0 on {100 * float((z > 0).mean()):.1f} % of this range")
     figure.colorbar(shade, ax=flat, label="z")
+    figure.suptitle(heading, x=0.01, ha="left", weight="bold")
     return figure
 
 
@@ -461,14 +471,16 @@ def condition_map(panels: Sequence[Panel], *, marks: Mapping[str, tuple[float, f
         for (method, kind), points in panel["points"].items():
             x_points, y_points = _array("points", points, None, 2).T
             look: Any = {"marker": "o"} if kind == "clean" else {"marker": "x"}
-            color = METHOD_COLORS.get(method, ORANGE)
-            ax.scatter(
-                x_points, y_points, s=16, color=color, alpha=0.55, linewidths=0.9 * (kind != "clean"), zorder=3, **look
+            more: Any = (
+                {"s": 16, "linewidths": 0, "zorder": 4} if kind == "clean" else {"s": 9, "linewidths": 0.7, "zorder": 3}
             )
+            color = METHOD_COLORS.get(method, ORANGE)
+            ax.scatter(x_points, y_points, color=color, alpha=0.5, **look, **more)
             handles[f"{label(method)}, {kind}"] = Line2D([], [], ls="", color=color, **look)
         for name, point in (marks or {}).items():
-            ax.plot(*point, marker="*", ms=11, color="#ffa90e", mec=INK, ls="", zorder=2.5)
-            handles[name] = Line2D([], [], marker="*", ms=11, color="#ffa90e", mec=INK, ls="")
+            star: Any = {"marker": "*", "ms": 13, "mfc": "none", "mec": INK, "mew": 1.3, "ls": ""}
+            ax.plot(*point, zorder=5, **star)
+            handles[name] = Line2D([], [], **star)
         ax.set(xlabel="$f_i$, logit of the right class", ylabel="ln R, the other classes' log-sum-exp")
         ax.set(xlim=(x.min(), x.max()), ylim=(y.min(), y.max()))
         ax.set_title(panel["title"])
@@ -539,23 +551,40 @@ def _view(points: Array, labels: Array, near: float) -> dict[str, int]:
     return dict(zip(("elev", "azim"), best, strict=True))
 
 
+def _places(points: Array, labels: Array, near: float) -> dict[tuple[float, ...], list[int]]:
+    """The classes' means, and which classes have theirs there: those nearer than `near` to one another share a place."""
+    places: dict[tuple[float, ...], list[int]] = {}
+    for c in np.unique(labels).astype(int):
+        mean = points[labels == c].mean(0)
+        there = next((place for place in places if np.linalg.norm(mean - place) < near), tuple(mean))
+        places.setdefault(there, []).append(int(c))
+    return places
+
+
 @_styled
 def embedding(panels: Sequence[Panel], classes: Sequence[str] = "0123456789") -> Figure:
     """Figure 4: embedded test points by class, one panel per method: `method`, `points` (N, 3), `labels` (N,), which number
-    the names in `classes`. Each is seen from where its classes hide each other least."""
+    the names in `classes`. Each is seen from where its classes hide each other least; a class's name, if a character, stands at its mean."""
     columns = min(3, len(_panels(panels)))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(3.9 * columns, 3.7 * rows + 0.4), layout="constrained")
+    short = max(map(len, classes)) == 1
     for k, panel in enumerate(panels):
         points, labels, middle, half = _embedded(panel)
         ax = _axes3d(figure, rows, columns, k + 1, label(panel["method"]), height=1.0)
         ax.view_init(**_view(points, labels, near=0.15 * half))
         ax.scatter(*points.T, c=[PETROFF10[int(c) % 10] for c in labels], s=7, linewidths=0, depthshade=False)
         ax.set(**{f"{axis}lim": (a - half, a + half) for axis, a in zip("xyz", middle, strict=True)})
+        box = {"fc": "white", "ec": "none", "alpha": 0.7, "pad": 0.6}
+        for place, names in _places(points, labels, near=0.04 * half).items() if short else ():
+            ax.text(
+                *place, ", ".join(classes[c] for c in names), ha="center", va="center", fontsize=8, bbox=box, zorder=9
+            )
     drawn = np.unique(np.concatenate([np.asarray(panel["labels"]) for panel in panels])).astype(int)
     handles = [Line2D([], [], marker="o", ls="", ms=7, color=PETROFF10[c % 10], label=classes[c]) for c in drawn]
-    side_by_side = 10 if max(map(len, classes)) == 1 else 5
-    figure.legend(handles=handles, loc="outside lower center", ncols=side_by_side, title="class", columnspacing=1.2)
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=10 if short else 5, title="class", columnspacing=1.2
+    )
     return figure
 
 
@@ -598,17 +627,25 @@ def accuracy_curve(
     *,
     title: str = "",
     levels: Sequence[float] = (),
+    marks: Mapping[str, Mapping[float, float]] | None = None,
     xlabel: str = "perturbation, L2 norm",
     ylabel: str = "accuracy",
 ) -> Figure:
     """Accuracy against the radius, one line per name with its Wilson 95 % band.
 
     eps (E,) in L2 units; `correct` maps a method (or any name) to the counts (E,) still right out of `total` images;
-    `levels` draws dotted lines at the tables' levels. Raises ValueError: shapes, or counts outside 0..total.
+    `levels` draws dotted lines at the tables' levels; `marks` maps a name to its accuracies in % there, where they are not on its
+    line. Raises ValueError: shapes, or counts outside 0..total.
     """
     figure, ax = _axes(xlabel, f"{ylabel} (%), n = {total}", title)
     _accuracy(ax, eps, correct, total, levels)
-    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    look: Any = {"marker": "D", "ms": 6, "mfc": "white", "mew": 1.6, "ls": "", "zorder": 5}
+    for style, name in zip(_styles(correct), correct, strict=True):
+        at = (marks or {}).get(name, {})
+        ax.plot(list(at), list(at.values()), mec=style["color"], **look)
+    further = [Line2D([], [], mec=INK, label="scaled back to ε and tested, as in the tables", **look)] if marks else []
+    _legend_below(figure, list(correct), levels, further, columns=2)
+    figure.set_figheight(4.2 + 0.13 * len(figure.legends[0].get_texts()))  # of two columns
     return figure
 
 
@@ -641,14 +678,24 @@ def accuracy_panels(panels: Sequence[Panel], total: int, *, levels: Sequence[flo
         ax.set(xlabel="perturbation, L2 norm" if k + columns >= len(panels) else "")
         named, beside = (panels[i].get("ylabel", "accuracy") for i in (k, max(k - 1, 0)))
         ax.set(ylabel=f"{named} (%), n = {total}" if k % columns == 0 or named != beside else "")
-    _legend_below(figure, names)
+    _legend_below(figure, names, levels)
     figure.suptitle(title, x=0.01, ha="left", weight="bold")
     return figure
 
 
-def _legend_below(figure: Figure, names: Sequence[str]) -> None:
+def _legend_below(
+    figure: Figure,
+    names: Sequence[str],
+    levels: Sequence[float] = (),
+    further: Sequence[Line2D] = (),
+    columns: int = 5,
+) -> None:
     handles = [Line2D([], [], **style) for style in _styles(names)]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)))
+    if levels:
+        handles.append(Line2D([], [], color=INK, ls=":", lw=1, label="ε of the tables"))
+    handles += further
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=min(columns, len(handles)))
 
 
 @_styled
@@ -676,8 +723,8 @@ def norm_violins(panels: Sequence[Panel], *, levels: Sequence[float] = (), title
                 ax.plot(middle, at, "o", color="white", mec=INK, ms=5)
             if missing := int(np.isinf(norms).sum()):
                 box = {"fc": "white", "ec": "none", "alpha": 0.8, "pad": 0.5}
-                words, where = f"{missing} never misled", ax.get_yaxis_transform()
-                ax.text(0.99, at + 0.3, words, transform=where, ha="right", va="center", fontsize=8, bbox=box)
+                words, where = f"{missing} of {len(norms)} never misled", ax.get_yaxis_transform()
+                ax.text(0.99, at, words, transform=where, ha="right", va="center", fontsize=8, bbox=box)
         for level in levels:
             ax.axvline(np.log10(level), color=INK, linestyle=":", linewidth=1)
         ax.set_title(panel["title"])
@@ -687,6 +734,7 @@ def norm_violins(panels: Sequence[Panel], *, levels: Sequence[float] = (), title
     low, high = axes[0].get_xlim()
     ticks = [np.log10(t * 10.0**e) for e in range(-4, 4) for t in ((1, 2, 5) if high - low < 2.5 else (1, 3))]
     axes[0].set(xticks=[t for t in ticks if low <= t <= high], xlim=(low, high))
+    _legend_below(figure, [], levels)
     figure.suptitle(title, x=0.01, ha="left", weight="bold")
     return figure
 
@@ -734,7 +782,7 @@ def norm_distribution(norms: Mapping[str, ArrayLike], max_norm: float, **options
     if any(np.isnan(values).any() for values in data.values()):
         raise ValueError("norms must not be NaN: inf stands for an image that was never misclassified")
     counts = {name: total - np.searchsorted(values, x, side="right") for name, values in data.items()}
-    return accuracy_curve(x, counts, total, xlabel="ε, L2 norm", ylabel="perturbation longer than ε", **options)
+    return accuracy_curve(x, counts, total, xlabel="ε, L2 norm", ylabel="images with perturbation > ε", **options)
 
 
 @_styled

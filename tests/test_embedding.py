@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from isce import embedding, losses
+from isce import data, embedding, losses
 from isce.methods import LinearHead
 from isce.models import Classifier
 from isce.train import Spec
@@ -110,3 +110,30 @@ def test_norms_in_training_start_at_the_factor_and_i_sce_keeps_it() -> None:
 def test_features_come_in_batches() -> None:
     model, images = planar(torch.eye(2)), torch.rand(7, 1, 1, 2)
     torch.testing.assert_close(embedding.features(model, images, batch_size=3), images.flatten(1))
+
+
+def test_logits_that_only_grow_move_along_themselves(digits_isce: Classifier) -> None:
+    class Linear(torch.nn.Module):
+        def __init__(self, weight: torch.Tensor) -> None:
+            super().__init__()
+            self.weight = weight
+
+        def raw_logits(self, x: torch.Tensor) -> torch.Tensor:
+            return x.flatten(1) @ self.weight.T
+
+    x, y = torch.rand(6, 1, 2, 2, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 3
+    one_way = torch.tensor([2.0, -1.0, 0.5])[:, None] * torch.tensor(
+        [1.0, 2.0, 3.0, 4.0]
+    )  # logits (2, -1, 1/2) times a number
+    torch.testing.assert_close(embedding.radial_share(Linear(one_way), x, y), torch.ones(6))  # type: ignore[arg-type]
+    weight = torch.randn(3, 4, generator=torch.Generator().manual_seed(1))
+    for image, label, found in zip(x, y, embedding.radial_share(Linear(weight), x, y), strict=True):  # type: ignore[arg-type]
+        z = weight @ image.flatten()
+        other = max({0, 1, 2} - {int(label)}, key=lambda k: float(z[k]))
+        moved = weight @ (weight[other] - weight[label])
+        assert float(found) == pytest.approx(abs(float(z @ moved / z.norm() / moved.norm())), abs=1e-5)
+    split = data.load("digits").test
+    shares = embedding.radial_share(digits_isce, data.to_float(split.images[:20]), split.labels[:20])
+    assert shares.shape == (20,)
+    assert bool(((shares >= 0) & (shares <= 1 + 1e-6)).all())
+    assert all(parameter.grad is None for parameter in digits_isce.parameters())

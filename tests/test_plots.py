@@ -65,7 +65,11 @@ def titles(figure: Figure) -> list[str]:
 def test_inference_region_shows_the_points_and_the_share_misclassified() -> None:
     figure = plots.inference_region([region(), region()])
     assert len(figure.axes) == 2
-    grey, orange = figure.axes[0].collections[-2:]
+    ax = figure.axes[0]
+    grey, orange = ax.collections[-2:]
+    assert ax.get_aspect() == 1
+    ways = [line.get_xydata() for line in ax.lines if len(line.get_xydata()) == 2]
+    np.testing.assert_array_equal(ways, np.stack([region()["clean"], region()["adversarial"]], 1))
     np.testing.assert_array_equal(grey.get_offsets(), region()["clean"])
     np.testing.assert_array_equal(orange.get_offsets(), region()["adversarial"])
     assert titles(figure)[0] == "SCE\nmisclassified: clean 25 %, adversarial 50 %"
@@ -131,6 +135,11 @@ def test_ablation_surface_names_its_best_setting(n: int) -> None:
     for ax, panel in zip(figure.axes, panels, strict=True):  # colours over a panel's own range
         low, high = ax.collections[0].get_clim()
         assert np.min(panel["accuracy"]) <= low < high <= np.max(panel["accuracy"])
+    ties = {**panels[0], "accuracy": np.where(accuracy == accuracy.min(), accuracy.max(), accuracy)}
+    both = titles(plots.ablation_surface([ties]))[0]
+    for where in (accuracy.argmax(), accuracy.argmin()):
+        i, j = np.unravel_index(where, accuracy.shape)
+        assert f"s = {S[i]:.3g}, m = {M[j]:.3g}" in both
     turning = plots.ablation_surface_plotly(panels)
     assert len(turning.data) == n
     np.testing.assert_array_equal(turning.data[0].z, accuracy)
@@ -203,6 +212,13 @@ def test_embedding_has_a_panel_per_method_and_one_colour_per_class() -> None:
     assert len({tuple(color) for color in np.asarray(cloud.get_facecolor())}) == 10
 
 
+def test_classes_are_named_at_their_means_and_together_where_they_fall_together() -> None:
+    labels = np.arange(40) % 4
+    means = np.array([[9.0, 0, 0], [0, 9, 0], [0.01, 0, 0], [0, 0.01, 0]])
+    (ax,) = plots.embedding([{"method": "isce", "points": means[labels], "labels": labels}]).axes
+    assert sorted(text.get_text() for text in ax.texts) == ["0", "1", "2, 3"]
+
+
 def test_an_embedding_is_seen_from_where_no_class_hides_another() -> None:
     """Two classes that lie behind each other from where every surface is seen, and one beside them."""
 
@@ -251,10 +267,18 @@ def test_norm_distribution_is_robust_accuracy() -> None:
 def test_a_method_under_two_attacks_keeps_its_colour() -> None:
     names = ("isce, DF", "isce, DF on raw", "sce, DF")
     ax = plots.norm_distribution({name: [1.0, 2.0] for name in names}, 4.0).axes[0]
-    assert ax.get_ylabel() == "perturbation longer than ε (%), n = 2"
+    assert ax.get_ylabel() == "images with perturbation > ε (%), n = 2"
     assert [line.get_label() for line in ax.lines[:3]] == ["I-SCE, DF", "I-SCE, DF on raw", "SCE, DF"]
     assert [line.get_color() for line in ax.lines[:3]] == [plots.METHOD_COLORS[m] for m in ("isce", "isce", "sce")]
     assert [line.get_linestyle() for line in ax.lines[:3]] == ["-", "--", "-"]
+
+
+def test_what_the_tables_say_stands_beside_the_line() -> None:
+    figure = plots.norm_distribution({"isce": [1.0, 3.0]}, 4.0, levels=[2.0], marks={"isce": {2.0: 25.0}})
+    (diamond,) = (line for line in figure.axes[0].lines if line.get_marker() == "D" and len(line.get_xdata()))
+    assert (list(diamond.get_xdata()), list(diamond.get_ydata())) == ([2.0], [25.0])
+    words = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert words == ["I-SCE", "ε of the tables", "scaled back to ε and tested, as in the tables"]
 
 
 def test_accuracy_panels_have_one_legend_and_a_method_s_colour() -> None:
@@ -263,14 +287,14 @@ def test_accuracy_panels_have_one_legend_and_a_method_s_colour() -> None:
     assert titles(figure) == ["attack 0", "attack 1", "attack 2", "attack 3"]
     np.testing.assert_allclose(figure.axes[3].lines[0].get_ydata(), [90, 30])
     assert {ax.lines[0].get_color() for ax in figure.axes} == {plots.METHOD_COLORS["isce"]}
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["I-SCE", "SCE"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["I-SCE", "SCE", "ε of the tables"]
 
 
 def test_norm_violins_leave_out_what_has_no_norm_and_count_it() -> None:
     norms = {"sce": np.r_[0.0, np.full(3, 1.0), 10.0, 100.0, np.inf], "isce": [0.0, np.inf, np.inf]}
     figure = plots.norm_violins([{"title": "DF", "norms": norms}], levels=[1.0])
     (ax,) = figure.axes
-    assert [text.get_text() for text in ax.texts] == ["1 never misled", "2 never misled"]
+    assert [text.get_text() for text in ax.texts] == ["1 of 7 never misled", "2 of 3 never misled"]
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["SCE", "I-SCE"]
     assert len(ax.collections) == 1  # one of them has nothing to draw
     (dot,) = (line for line in ax.lines if line.get_marker() == "o")

@@ -24,7 +24,9 @@ def test_the_code_runs(digits_isce: Classifier) -> None:
     assert len(names["rows"]) == 4 * len(images)
 
 
-@pytest.mark.parametrize("where", ["README.md", "results/README.md", "results/benchmarks/README.md"])
+@pytest.mark.parametrize(
+    "where", ["README.md", "results/README.md", "results/benchmarks/README.md", "figures/README.md"]
+)
 def test_links_and_named_files_exist(where: str) -> None:
     text = (ROOT / where).read_text()
     links = re.findall(r"\]\(([^)#]+)\)", text)
@@ -33,6 +35,11 @@ def test_links_and_named_files_exist(where: str) -> None:
         assert ((ROOT / where).parent / target).exists(), target
     for target in re.findall(r"`((?:isce|notebooks|config|tests)/[\w./]+)`", text):
         assert (ROOT / target).exists(), target
+
+
+def test_every_figure_is_listed() -> None:
+    listed = re.findall(r"\]\(([^)#]+)\)", (ROOT / "figures" / "README.md").read_text())
+    assert sorted(listed) == sorted(path.name for path in (ROOT / "figures").iterdir() if path.suffix != ".md")
 
 
 def test_make_targets_exist() -> None:
