@@ -171,6 +171,19 @@ def test_numbers_are_the_records(where: str, cell: str, sentence: str) -> None:
     assert fill(cell, sentence) in " ".join((ROOT / where).read_text().split())
 
 
+def test_the_share_of_the_movement_that_lies_along_the_logits() -> None:
+    def of(method: str) -> list[float]:
+        spec = profiles.load("cpu").spec("mnist", "lenet5", method)
+        found = record.find(spec.folder / "theory.json")
+        assert found is not None
+        assert found["n"] == 1000
+        return found["radial"]
+
+    (low, middle, _), (sce_low, sce, _) = of("isce"), of("sce")
+    sentence = f"{middle:.3f} with I-SCE's LeNet-5 on MNIST and {sce:.3f} with SCE's (5 % quantiles: {low:.3f} and {sce_low:.3f}; seed 0, n = 1,000;"
+    assert sentence in " ".join((ROOT / "results" / "README.md").read_text().split())
+
+
 def test_the_claim_that_hangs_on_one_comparison() -> None:
     text, ledger = (" ".join((ROOT / "results" / name).read_text().split()) for name in ("README.md", "cpu.md"))
     (won, of) = re.search(r"C5 under \*cpu, as written\* hangs on one comparison: it won (\d+) of (\d+)", text).groups()  # type: ignore[union-attr]
