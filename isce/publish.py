@@ -15,7 +15,7 @@ from isce import record, verdicts
 from isce.checks import failures, from_record
 from isce.data import DATASETS
 from isce.evaluate import Evaluation, find, label, of_any, path_of
-from isce.methods import get
+from isce.methods import METHODS, get
 from isce.models import BACKBONES
 from isce.paper import ABLATION, ABLATION_ATTACKS, CLAIMS, COMPARISON
 from isce.profiles import Profile, load
@@ -120,7 +120,8 @@ def would_be_torn(wanted: Iterable[Path], trained: Mapping[str, str], gone: Coll
 
 def share_weights(weights: Path, target: Path) -> None:
     """Copy the weights of a training beside its record in results/, `target`. Of one network and method with several lengths
-    of training the longest alone has them there; what would not fit into `WEIGHTS_AT_MOST` is left out, and said so."""
+    of training the longest alone has them there. What would not fit into `WEIGHTS_AT_MOST` is left out, and said so: but a method of
+    the paper's tables takes the room of controls and of embeddings."""
 
     def but_epochs(path: Path) -> tuple[dict[str, Any], int]:
         spec = (record.read_json(path) or {"spec": {"epochs": 0}})["spec"]
@@ -128,8 +129,12 @@ def share_weights(weights: Path, target: Path) -> None:
 
     if not weights.is_file():
         return
+
+    def of_the_tables(what: dict[str, Any]) -> bool:
+        return what["method"] in METHODS and what.get("embedding_dim") is None
+
     place, (what, epochs) = target.with_name(weights.name), but_epochs(target)
-    size, shorter = weights.stat().st_size, []
+    size, shorter, further = weights.stat().st_size, [], []
     for other in set(record.results_dir().glob(f"*/{weights.name}")) - {place}:
         same, length = but_epochs(other.with_name("result.json"))
         if same == what and length > epochs:
@@ -139,6 +144,13 @@ def share_weights(weights: Path, target: Path) -> None:
             shorter.append(other)
         else:
             size += other.stat().st_size
+            further += [] if of_the_tables(same) else [other]
+    while size > WEIGHTS_AT_MOST and further and of_the_tables(what):
+        largest = max(further, key=lambda path: (path.stat().st_size, path))
+        record.log(f"isce: {largest.parent.name}: its weights make room for those of {target.parent.name}")
+        size -= largest.stat().st_size
+        further.remove(largest)
+        largest.unlink()
     if size > WEIGHTS_AT_MOST:
         record.log(f"isce: {target.parent.name}: no room for its weights, {WEIGHTS_AT_MOST / 1e6:g} MB are full")
         place.unlink(missing_ok=True)

@@ -727,6 +727,13 @@ def test_the_longest_training_keeps_its_weights_while_there_is_room(
     assert "no room" not in capsys.readouterr().err
     assert share("third", "mmc", 2) == ["long", "other"]
     assert capsys.readouterr().err == "isce: third: no room for its weights, 0.00025 MB are full\n"
+    monkeypatch.setattr(publish, "WEIGHTS_AT_MOST", 350)
+    assert share("control", "norm_only", 2) == ["control", "long", "other"]
+    assert share("third", "mmc", 2) == ["long", "other", "third"]  # a method of the tables takes a control's room
+    assert "control: its weights make room for those of third" in capsys.readouterr().err
+    assert share("control", "norm_only", 2) == ["long", "other", "third"]
+    assert "control: no room" in capsys.readouterr().err
+    assert share("third", "isce", 2) == ["long", "other"]  # shorter than that of its method
     (tmp_path / "made").unlink()
     publish.share_weights(tmp_path / "made", tmp_path / "long" / "result.json")  # not here: those there stay
     assert (tmp_path / "long" / "made").is_file()
