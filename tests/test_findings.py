@@ -77,7 +77,6 @@ FINDINGS = [
     ("results/README.md", f"{MNIST_RES} autoattack smaller", "of the first 200 images it leaves {isce, autoattack@raw:2 of 200} %, on the outputs {isce:2 of 200} % (seed 2)"),
     ("results/README.md", f"{CIFAR_CNN} autoattack smaller", "{sce} % {sce:[]} of SCE, {isce} % {isce:[]} of I-SCE and {norm_only} % {norm_only:[]} of normalisation alone. {isce>sce} images survive on I-SCE alone and {sce>isce} on SCE alone (sign test, p = {isce>sce:p}), {norm_only>isce} on normalisation alone and {isce>norm_only} on I-SCE alone (p = {norm_only>isce:p}), {norm_only>sce} on normalisation alone and {sce>norm_only} on SCE alone (p = {norm_only>sce:p})"),
     ("README.md", f"{CIFAR_CNN} autoattack smaller", "the 8-layer CNN {isce} % against {sce} (p = {isce>sce:p}; normalisation alone {norm_only})"),
-    ("README.md", f"{CIFAR_RES} deepfool_50 larger", "of I-SCE 72 % here are {isce} % in the table below"),
     ("results/README.md", f"{MNIST_LENET} autoattack larger", "On MNIST (LeNet-5, ε = 2) PGD-50 leaves {random, pgd_un_50:±} %, through the mean of 20 draws (EOT, n = 1,000) {random, pgd_un_50@eot20:±} %, AutoAttack {random:±} %"),
     ("results/README.md", f"{CIFAR_CNN} autoattack larger", "on CIFAR-10 (8-layer CNN, 60 epochs, ε = 0.5) PGD-50 {random, pgd_un_50} %, AutoAttack {random} % (EOT has not been run there)"),
     ("results/README.md", f"{MNIST_RES} autoattack larger", "With ResNet-32 PGD-50 leaves {random, pgd_un_50} and AutoAttack {random} % on MNIST (ε = 2)"),
