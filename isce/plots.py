@@ -334,8 +334,9 @@ def ablation_surface(panels: Sequence[Panel], *, title: str = "") -> Figure:
     for k, (panel, (s, m, accuracy)) in enumerate(zip(panels, data, strict=True)):
         i, j = np.nonzero(accuracy == accuracy.max())
         best = " and ".join(f"s = {s[a]:.3g}, m = {m[b]:.3g}" for a, b in zip(i, j, strict=True))
-        span = f"{accuracy.min():.1f} to {accuracy.max():.1f} %, best at"
-        ax = _axes3d(figure, rows, columns, k + 1, f"{panel['title']}\n{span}{' ' if len(i) == 1 else chr(10)}{best}")
+        best = f"{len(i)} settings alike" if len(i) > 2 else best
+        span = f"{accuracy.min():.1f} to {accuracy.max():.1f} %, best at" + ("\n" if len(i) == 2 else " ")
+        ax = _axes3d(figure, rows, columns, k + 1, f"{panel['title']}\n{span}{best}")
         mesh, look = (
             np.meshgrid(s, m, indexing="ij"),
             {"edgecolor": "white", "linewidth": 0.4, "rcount": 40, "ccount": 40},
@@ -645,7 +646,7 @@ def accuracy_curve(
         ax.plot(list(at), list(at.values()), mec=style["color"], **look)
     further = [Line2D([], [], mec=INK, label="scaled back to ε and tested, as in the tables", **look)] if marks else []
     _legend_below(figure, list(correct), levels, further, columns=2)
-    figure.set_figheight(4.2 + 0.13 * len(figure.legends[0].get_texts()))  # of two columns
+    figure.set_figheight(4.2 + 0.13 * (len(correct) + bool(levels) + bool(marks)))  # a legend of two columns
     return figure
 
 
