@@ -146,9 +146,8 @@ def predict(model: nn.Module, images: Tensor) -> Tensor:
 
     -1, which is no class, where the outputs are not all finite: a model that breaks down is not right.
     """
-    outputs = [
-        logits_of(model, x.clone()) for x in images.split(ARM_A_BATCH)
-    ]  # a model may write into what it is given
+    # Copies: a model may write into what it is given.
+    outputs = [logits_of(model, x.clone()) for x in images.split(ARM_A_BATCH)]
     return torch.cat([torch.where(finite(z), z.argmax(1), -1) for z in outputs])
 
 

@@ -145,7 +145,8 @@ def share_weights(weights: Path, target: Path) -> None:
         else:
             size += other.stat().st_size
             further += [] if of_the_tables(same) else [other]
-    while size > WEIGHTS_AT_MOST and further and of_the_tables(what):
+    enough = size - sum(path.stat().st_size for path in further) <= WEIGHTS_AT_MOST
+    while size > WEIGHTS_AT_MOST and enough and of_the_tables(what):
         largest = max(further, key=lambda path: (path.stat().st_size, path))
         record.log(f"isce: {largest.parent.name}: its weights make room for those of {target.parent.name}")
         size -= largest.stat().st_size

@@ -60,6 +60,16 @@ def test_columns_of_a_block_stand_as_in_the_header() -> None:
 
 def test_every_attack_column_names_a_known_attack() -> None:
     used = {column.attack for table in paper.TABLES.values() for column in table.columns}
+    assert used == {
+        "clean",
+        "pgd_tar_10",
+        "pgd_un_10",
+        "pgd_tar_50",
+        "pgd_un_50",
+        "deepfool_10",
+        "deepfool_50",
+        "simba",
+    }
     assert used <= set(ATTACKS)
 
 

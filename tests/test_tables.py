@@ -83,6 +83,8 @@ def test_every_profile_covers_its_tables(name: str) -> None:
 def test_the_paper_profile_uses_the_stated_budgets() -> None:
     full = profiles.load("full")
     assert full.simba_queries == paper.SETTINGS["simba_queries"].value
+    assert full.eps == {"mnist": [1.0, 2.0], "cifar10": [0.25, 0.5]}  # ours: the paper's are lost
+    assert full.simba_steps == {"mnist": [0.2, 0.4], "cifar10": [0.1, 0.2]}
     assert not full.is_stand_in
     assert profiles.load("digits").is_stand_in
 
