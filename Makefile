@@ -41,7 +41,7 @@ $(READY): pyproject.toml constraints.txt
 replicate: setup
 	$(BIN)/snakemake --cores $(CORES) --resources gpu=$(GPUS) --config profile=$(PROFILE) at_once=$(AT_ONCE) --nolock --rerun-incomplete \
 	  --rerun-triggers mtime params --keep-going --quiet rules -- $(GOAL)
-	@test -n "$(GOAL)" || echo "The report: runs/$(PROFILE)/report.html"
+	@test -n "$(GOAL)" || echo "The report: $${ISCE_RUNS:-runs}/$(PROFILE)/report.html"
 
 # One thread for each of the parallel workers: more would only fight over the cores.
 test: export OMP_NUM_THREADS := 1

@@ -32,6 +32,7 @@ INK, GREY, ORANGE, BLUE, RED = "#222222", "#94a4a2", "#e76300", "#3f90da", "#bd1
 METHOD_COLORS = {"sce": INK, "label_smoothing": "#ffa90e", "center": GREY, "lgm": "#832db6", "arcface": "#a96b59"}
 METHOD_COLORS |= {"mmc": ORANGE, "random": "#5bb8bc", "at": BLUE, "isce": RED, "norm_only": "#e08a7d"}
 METHOD_COLORS |= {"subtracted_margin": "#b9ac70", "temperature": "#717581", "isce_temperature": "#7a1400"}
+METHOD_COLORS |= {"arcface_unit": "#4f8a3c"}
 METHOD_DASHES = {"center": ":", "random": "-."} | dict.fromkeys(CONTROLS, "--")  # where colours alone are too near
 RC: Any = {"font.family": "DejaVu Sans", "font.size": 10, "axes.titlesize": 11, "axes.titlelocation": "left"}
 RC |= {"axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#666666", "axes.labelcolor": INK}
