@@ -62,7 +62,9 @@ FINDINGS = [
     ("results/README.md", f"{MNIST_RES} pgd_un_50 smaller", "with three seeds untargeted PGD-50 leaves {isce:each} % of I-SCE, {sce:each} % of SCE, {norm_only:each} % of normalisation alone; MMC has {mmc} and label smoothing {label_smoothing} % (seed 0). The paper claims 63 points over SCE on MNIST, at an unknown radius; here it is {isce-sce}"),
     ("results/README.md", f"{CIFAR_RES} pgd_un_50 smaller", "ε = 0.25: I-SCE {isce} %, SCE {sce}, normalisation alone {norm_only}, label smoothing {label_smoothing}, MMC {mmc}, center loss {center}, ArcFace {arcface}."),
     ("results/README.md", "cpu mnist resnet32 pgd_un_50 smaller", "I-SCE has {isce:±}, SCE {sce:±} %: the seed moves both alike, and between them lie {isce-sce:.1f} points"),
-    ("results/README.md", f"{MNIST_LENET} deepfool_50 larger", "DeepFool-50 leaves {isce_temperature:each} % of it and {arcface:each} % of ArcFace, untargeted PGD-50 {isce_temperature, pgd_un_50:each} %, and {arcface, pgd_un_50:each} %. Under AutoAttack neither has anything that counts at this radius ({isce, autoattack} and {arcface, autoattack} %)"),
+    ("results/README.md", f"{MNIST_LENET} deepfool_50 larger", "DeepFool-50 leaves {isce_temperature:each} % of it and {arcface:each} % of ArcFace, untargeted PGD-50 {isce_temperature, pgd_un_50:each} %, and {arcface, pgd_un_50:each} %. Under AutoAttack neither has anything that counts ({isce_temperature, autoattack} and {arcface, autoattack} %)."),
+    ("results/README.md", f"{MNIST_LENET} deepfool_50 larger", "DeepFool-50 leaves {arcface_isce:each} % of ArcFace and {isce:each} % of I-SCE, untargeted PGD-50 {arcface_isce, pgd_un_50:each} and {isce, pgd_un_50:each} %, AutoAttack {arcface_isce, autoattack:each} and {isce, autoattack:each} %."),
+    ("results/README.md", f"{MNIST_LENET} deepfool_50 larger", "untargeted PGD-50 leaves {arcface_unit, pgd_un_50:each} % of it, DeepFool-50 {arcface_unit:each}, DeepFool-50 on raw logits {arcface_unit, deepfool_50@raw:each} (I-SCE: {isce, deepfool_50@raw:each}), AutoAttack {arcface_unit, autoattack:each} %."),
     ("results/README.md", f"{MNIST_LENET} pgd_tar_50 larger", "targeted PGD-50 leaves I-SCE {isce:±} % and SCE {sce:±} %, the untargeted one {isce, pgd_un_50:±} and {sce, pgd_un_50:±} %"),
     ("results/README.md", f"{CIFAR_CNN} pgd_un_50 smaller", "I-SCE {isce} and {isce, pgd_un_50, larger} %, SCE {sce} and {sce, pgd_un_50, larger} %, MMC {mmc} and {mmc, pgd_un_50, larger} %, label smoothing {label_smoothing} and {label_smoothing, pgd_un_50, larger} %, center loss {center} and {center, pgd_un_50, larger} %, L-GM {lgm} and {lgm, pgd_un_50, larger} %, ArcFace {arcface} and {arcface, pgd_un_50, larger} %"),
     ("results/README.md", "cpu cifar10 cnn8 pgd_un_50 larger", "after 5 epochs at ε = 0.5 I-SCE {isce:±} and SCE {sce:±} %"),
@@ -170,17 +172,24 @@ def test_numbers_are_the_records(where: str, cell: str, sentence: str) -> None:
     assert fill(cell, sentence) in " ".join((ROOT / where).read_text().split())
 
 
-def test_the_share_of_the_movement_that_lies_along_the_logits() -> None:
-    def of(method: str) -> list[float]:
-        spec = profiles.load("cpu").spec("mnist", "lenet5", method)
-        found = record.find(spec.folder / "theory.json")
-        assert found is not None
-        assert found["n"] == 1000
-        return found["radial"]
+# (block, backbone, sentence): I-SCE and SCE, the median and the 5 % quantile of the share of the movement that lies along the logits.
+SHARES = [
+    ("mnist", "lenet5", "{isce:.3f} with I-SCE's LeNet-5 on MNIST and {sce:.3f} with SCE's (5 % quantiles: {isce_low:.3f} and {sce_low:.3f}; n = {n:,})"),
+    ("mnist", "resnet32", "with ResNet-32 on MNIST {isce:.3f} and {sce:.3f} ({isce_low:.3f} and {sce_low:.3f}; n = {n:,})"),
+    ("cifar10", "resnet32", "with ResNet-32 on CIFAR-10 {isce:.3f} and {sce:.3f} ({isce_low:.3f} and {sce_low:.3f}; n = {n:,};"),
+]  # fmt: skip
 
-    (low, middle, _), (sce_low, sce, _) = of("isce"), of("sce")
-    sentence = f"{middle:.3f} with I-SCE's LeNet-5 on MNIST and {sce:.3f} with SCE's (5 % quantiles: {low:.3f} and {sce_low:.3f}; seed 0, n = 1,000;"
-    assert sentence in " ".join((ROOT / "results" / "README.md").read_text().split())
+
+@pytest.mark.parametrize(("block", "backbone", "sentence"), SHARES)
+def test_the_share_of_the_movement_that_lies_along_the_logits(block: str, backbone: str, sentence: str) -> None:
+    numbers, sizes = {}, set()
+    for method in ("isce", "sce"):
+        found = record.find(profiles.load("full").spec(block, backbone, method).folder / "theory.json")
+        assert found is not None
+        numbers[f"{method}_low"], numbers[method], _ = found["radial"]
+        sizes.add(found["n"])
+    assert len(sizes) == 1
+    assert sentence.format(n=sizes.pop(), **numbers) in " ".join((ROOT / "results" / "README.md").read_text().split())
 
 
 def test_the_claim_that_hangs_on_one_comparison() -> None:

@@ -33,6 +33,10 @@ def test_links_and_named_files_exist(where: str) -> None:
     assert links
     for target in links:
         assert ((ROOT / where).parent / target).exists(), target
+    for page, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", text):
+        there = ((ROOT / where).parent / page if page else ROOT / where).read_text()
+        headings = re.findall(r"^#+ (.+)$", there, re.MULTILINE)
+        assert anchor in [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings], anchor
     for target in re.findall(r"`((?:isce|notebooks|config|tests)/[\w./]+)`", text):
         assert (ROOT / target).exists(), target
 
