@@ -238,6 +238,9 @@ CONTROLS: dict[str, Method] = {
     ),
     "temperature": Method("Temperature 20", ISCEHead, "ours", {"s": 1.0, "m": 0.0, "temperature": 20.0}),
     "isce_temperature": Method("I-SCE, temperature 20", ISCEHead, "ours", {"s": 1.0, "m": 0.1, "temperature": 20.0}),
+    "sce_normalized": Method(
+        "SCE, normalised later", ISCEHead, "ours; SCE's weights", {"s": 1.0, "m": 0.0}, trained_as="sce"
+    ),
     "arcface_unit": Method("ArcFace, s = 1", ArcFaceHead, "ours; I-SCE's scale", {"s": 1.0, "m": 0.5}),
     "arcface_isce": Method("ArcFace, s = 1, m = 0.1", ArcFaceHead, "ours; I-SCE's scale and m", {"s": 1.0, "m": 0.1}),
 }
