@@ -611,6 +611,8 @@ def summarize(frame: pd.DataFrame, queries: int = 0) -> dict[str, Any]:
             "interval": record.wilson(int(right.sum()), n),
             "correct": pack(right),
         }
+        if str(first["attack"].iloc[0]).startswith("as_coded"):  # without a ball, how far it went belongs to the result
+            entry["norm"] = float(rows["norm"].median())
         if rows["queries"].notna().any():  # the whole curve from one run
             used = np.where(right, np.inf, np.where(was_right, rows["queries"].to_numpy(), 0))
             grid = np.unique(np.linspace(0, queries, 61).astype(int))

@@ -572,9 +572,24 @@ def test_a_model_that_breaks_down_is_not_right() -> None:
 
 
 def test_nothing_found_by_a_minimal_attack_has_no_quantiles() -> None:
-    given = {"image": [0, 1], "level": 1.0, "label": [0, 1], "clean": [0, 0], "correct": [True, False]}
+    given = {"image": [0, 1], "attack": "fab", "level": 1.0, "label": [0, 1], "clean": [0, 0], "correct": [True, False]}
     summary = evaluate.summarize(pd.DataFrame(given | {"minimal": [np.nan, 0.0], "queries": np.nan}))
     assert "minimal" not in summary
+
+
+def test_an_attack_without_a_ball_says_how_far_it_went() -> None:
+    given = {
+        "image": [0, 1, 2],
+        "level": 0.01,
+        "label": 0,
+        "clean": 0,
+        "correct": False,
+        "minimal": np.nan,
+        "queries": np.nan,
+    }
+    frame = pd.DataFrame(given | {"norm": [1.0, 2.0, 7.0]})
+    assert evaluate.summarize(frame.assign(attack="as_coded_df_10"))["results"][0]["norm"] == 2.0
+    assert "norm" not in evaluate.summarize(frame.assign(attack="pgd_un_10"))["results"][0]
 
 
 def test_pgd_on_a_random_model_takes_all_its_steps(digits_sce: Classifier) -> None:
