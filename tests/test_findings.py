@@ -83,6 +83,9 @@ FINDINGS = [
     ("results/README.md", f"{CIFAR_CNN} autoattack larger", "on CIFAR-10 (8-layer CNN, 60 epochs, ε = 0.5) PGD-50 {random, pgd_un_50} %, AutoAttack {random} % (EOT has not been run there)"),
     ("results/README.md", f"{MNIST_RES} autoattack larger", "With ResNet-32 PGD-50 leaves {random, pgd_un_50} and AutoAttack {random} % on MNIST (ε = 2)"),
     ("results/README.md", f"{CIFAR_RES} autoattack larger", "{random, pgd_un_50} and {random} % on CIFAR-10 (ε = 0.5)"),
+    ("README.md", f"{MNIST_LENET} pgd_un_50 larger", "with LeNet-5 there is none at ε = 1, and {isce-sce} points at ε = 2."),
+    ("README.md", f"{MNIST_LENET} pgd_tar_50 larger", "Targeted PGD-50 shows a wider one (LeNet-5, ε = 2: {isce:.0f} against {sce:.0f} %;"),
+    ("README.md", f"{CIFAR_RES} pgd_tar_50 smaller", "ResNet-32 on CIFAR-10, ε = 0.25: {isce} against {sce})."),
 ]  # fmt: skip
 
 # (file, "profile block backbone", sentence) of Figure 3. A field is an attack and what is asked of it, in %: `{pgd_un_50 grid}` the
@@ -102,6 +105,7 @@ FIGURE_3 = [
 FIGURE_4 = [
     ("results/README.md", "full mnist", "MNIST (ResNet-32, 20 epochs, {isce n} test images): right on {isce clean} % with I-SCE and on {sce clean} % with SCE"),
     ("results/README.md", "full mnist", "the silhouette by angle is {isce cosine} with I-SCE and {sce cosine} with SCE, by Euclidean distance, rays that begin at one point being near each other there, {isce euclidean} and {sce euclidean}; the nearest class mean is right on {isce nearest_mean} and {sce nearest_mean} %"),
+    ("README.md", "full mnist", "DeepFool-50 on raw logits leaves {isce raw} % of the images (ε = 1 and 2), of SCE's {sce raw} % (one seed)"),
     ("results/README.md", "full mnist", "raw logits leaves {isce raw} % of I-SCE (ε = 1 and 2), {sce raw} % of SCE"),
     ("results/README.md", "cpu mnist", "nearly every 4 is taken for a 9. With I-SCE the network is right on {isce clean} % of all test images, with SCE on {sce clean} %; the nearest class mean on {isce nearest_mean} and {sce nearest_mean} %"),
     ("results/README.md", "cpu mnist", "(0.88 to {mmc euclidean}; SCE {sce euclidean}, I-SCE {isce euclidean}). On raw logits DeepFool-50 leaves {isce raw} % of I-SCE, {sce raw} % of SCE"),
@@ -190,6 +194,16 @@ def test_the_share_of_the_movement_that_lies_along_the_logits(block: str, backbo
         sizes.add(found["n"])
     assert len(sizes) == 1
     assert sentence.format(n=sizes.pop(), **numbers) in " ".join((ROOT / "results" / "README.md").read_text().split())
+
+
+def test_the_intervals_of_the_trained_networks() -> None:
+    found = [
+        record.find(profiles.load("full").spec("mnist", "lenet5", m).folder / "theory.json") for m in ("sce", "isce")
+    ]
+    assert all(found)
+    length, other = (done["intervals"][key] for done, key in zip(found, ("L", "L_I"), strict=True))  # type: ignore[index]
+    sentence = f"on average SCE's L is {length:.3f} and I-SCE's L_I {other:.3f} (LeNet-5, MNIST)"
+    assert sentence in " ".join((ROOT / "results" / "README.md").read_text().split())
 
 
 def test_the_claim_that_hangs_on_one_comparison() -> None:
