@@ -333,7 +333,8 @@ def layout(profile: Profile, long: pd.DataFrame) -> pd.DataFrame:
     for _, cell in long.drop_duplicates("column").iterrows():
         dataset = profile.stand_in[cell["block"]]
         stand_in = f" for {DATASETS[cell['block']].label}" if dataset != cell["block"] else ""
-        symbol = "step" if cell["attack"].startswith("simba") else "ε"
+        no_radius = {"simba": "step", "as_coded": "its ε"}
+        symbol = next((word for start, word in no_radius.items() if cell["attack"].startswith(start)), "ε")
         level = "" if cell["attack"] == "clean" else f"{symbol} = {cell['level']:g}"
         what = "worst case" if cell["attack"] == "worst" else attack_label(cell["attack"])
         names[cell["column"]] = (f"{DATASETS[dataset].label}{stand_in}", level, what)
