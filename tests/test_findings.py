@@ -86,6 +86,11 @@ FINDINGS = [
     ("README.md", f"{MNIST_LENET} pgd_un_50 larger", "with LeNet-5 there is none at ε = 1, and {isce-sce} points at ε = 2."),
     ("README.md", f"{MNIST_LENET} pgd_tar_50 larger", "Targeted PGD-50 shows a wider one (LeNet-5, ε = 2: {isce:.0f} against {sce:.0f} %;"),
     ("README.md", f"{CIFAR_RES} pgd_tar_50 smaller", "ResNet-32 on CIFAR-10, ε = 0.25: {isce} against {sce})."),
+    ("results/README.md", f"{MNIST_LENET} deepfool_50 larger", "DeepFool-50 leaves {sce_normalized:each} % of it (LeNet-5, MNIST, ε = 2), of SCE {sce:each} and of I-SCE {isce:each} %; untargeted PGD-50 {sce_normalized, pgd_un_50:each}, {sce, pgd_un_50:each} and {isce, pgd_un_50:each} %."),
+    ("results/README.md", f"{MNIST_RES} deepfool_50 smaller", "ResNet-32 on MNIST, ε = 1, seed 0: DeepFool-50 {sce_normalized:0 of 1000}, {sce:0 of 1000} and {isce:0 of 1000} %, PGD-50 {sce_normalized, pgd_un_50:0 of 1000}, {sce, pgd_un_50:0 of 1000} and {isce, pgd_un_50:0 of 1000} %;"),
+    ("results/README.md", f"{CIFAR_RES} deepfool_50 larger", "on CIFAR-10, ε = 0.5: DeepFool-50 {sce_normalized}, {sce} and {isce} %, PGD-50 (ε = 0.25) {sce_normalized, pgd_un_50, smaller}, {sce, pgd_un_50, smaller} and {isce, pgd_un_50, smaller} %."),
+    ("results/README.md", f"{MNIST_LENET} as_coded_df_10 smaller", "it leaves {isce:0 of 1000} % of I-SCE after 10 iterations and {isce, as_coded_df_50:0 of 1000} % after 50, {at:0 of 1000} and {at, as_coded_df_50:0 of 1000} % of AT, {sce:0 of 1000} and {sce, as_coded_df_50:0 of 1000} % of SCE; and {sce_normalized:0 of 1000} and {sce_normalized, as_coded_df_50:0 of 1000} % of that very SCE network once its logits are normalised."),
+    ("README.md", f"{MNIST_LENET} as_coded_df_10 smaller", "it leaves {sce:0 of 1000} % of SCE, and {sce_normalized:0 of 1000} % of the same network once its logits are divided by their norm (after 50 iterations {sce_normalized, as_coded_df_50:0 of 1000} %; LeNet-5, MNIST, seed 0)"),
 ]  # fmt: skip
 
 # (file, "profile block backbone", sentence) of Figure 3. A field is an attack and what is asked of it, in %: `{pgd_un_50 grid}` the
@@ -203,6 +208,16 @@ def test_the_intervals_of_the_trained_networks() -> None:
     assert all(found)
     length, other = (done["intervals"][key] for done, key in zip(found, ("L", "L_I"), strict=True))  # type: ignore[index]
     sentence = f"on average SCE's L is {length:.3f} and I-SCE's L_I {other:.3f} (LeNet-5, MNIST)"
+    assert sentence in " ".join((ROOT / "results" / "README.md").read_text().split())
+
+
+def test_how_far_the_scripts_deepfool_goes() -> None:
+    def moved(method: str) -> str:
+        found = find(profiles.load("cpu").evaluation("mnist", "lenet5", method, "as_coded_df_10"))
+        assert found is not None
+        return f"{found['results'][0]['norm']:.1f}"
+
+    sentence = f"the median image moves by {moved('sce')} with SCE (n = 2,000), {moved('at')} with AT, {moved('isce')} with I-SCE and {moved('sce_normalized')} with the normalised SCE"
     assert sentence in " ".join((ROOT / "results" / "README.md").read_text().split())
 
 
