@@ -25,6 +25,7 @@ from isce.methods import LinearHead
 from isce.models import Classifier, seeded
 
 EPS = (0.01, 0.04)  # of its attacks: a step on the [-1, 1] scale, half of it in our pixels; or an overshoot
+BATCH = 256  # images at test time, whose statistics its batch norm takes: in decisions and in attacks alike
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:
@@ -108,7 +109,7 @@ def optimizer(model: nn.Module, steps: int) -> tuple[torch.optim.Optimizer, torc
 
 
 def attack(
-    model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, steps: int, batch_size: int = 256
+    model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, steps: int, batch_size: int = BATCH
 ) -> Tensor:
     r"""The script's "PGD": $x \leftarrow \mathrm{clip}(x + \epsilon\,\mathrm{sign}\,\nabla_x \mathrm{CE}(f(x), \hat y))$.
 
@@ -127,11 +128,11 @@ def attack(
                 (gradient,) = torch.autograd.grad(F.cross_entropy(model(x), own, reduction="sum"), x)
                 x = (x.detach() + eps / 2 * gradient.sign()).clamp(0, 1)
             done.append(x)
-    return torch.cat(done) if done else images.clone()
+    return torch.cat(done)
 
 
 def deepfool(
-    model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, steps: int, batch_size: int = 256
+    model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, steps: int, batch_size: int = BATCH
 ) -> Tensor:
     r"""The script's library's DeepFool: $z \leftarrow z + \frac{|f_l|}{\|w_l\|} w_l$ at $x = \mathrm{clip}(x_0 + (1 + \epsilon) z)$.
 
@@ -167,4 +168,4 @@ def deepfool(
                     w = torch.where(per_image(closer, w), w_k, w)
                 z = z + steepest(w, length=length.detach())
             done.append((clean + (1 + eps) * z).clamp(0, 1))
-    return torch.cat(done) if done else images.clone()
+    return torch.cat(done)

@@ -397,7 +397,7 @@ def load_or_check(
     """The record of the checks of `spec`, read from its run folder, or made there first (its model trained if need be).
 
     n: test images, as in `isce.evaluate`; all if None. budgets: of `run_checks`. The surrogate is the SCE model of the
-    same data, backbone and seed. A record whose model has been trained anew since is made again.
+    same data, backbone and seed. A record whose model, or surrogate, has been trained anew since is made again.
     """
     known: dict[str, Any] = dict(run_checks.__kwdefaults__ or {})
     for name in ("surrogate", "batch_size", "only"):
@@ -411,9 +411,17 @@ def load_or_check(
     path, place = spec.folder / "checks" / f"{record.run_id(payload)}.json", record.pick_device(device)
     model = train.load_or_train(spec, device, progress)
     weights = (train.result(spec) or {})["weights_sha256"]
+
+    def through() -> str | None:
+        return None if spec.method == "sce" else (train.result(spec.surrogate()) or {}).get("weights_sha256")
+
     with record.lock(path):
-        done = record.read_json(path)
-        if done is None or done.get("weights_sha256") != weights:
+        done, other = record.read_json(path), through()
+        if (
+            done is None
+            or done.get("weights_sha256") != weights
+            or (other is not None and done.get("surrogate_sha256", other) != other)
+        ):
             if progress:
                 record.log(f"isce: checks of {spec.run_id}")
             surrogate = None
@@ -427,7 +435,8 @@ def load_or_check(
             seconds = time.perf_counter() - started
             done = {
                 "schema": record.SCHEMA, "kind": "checks", "run_id": path.stem, "spec": spec.payload(),
-                "parameters": parameters, "weights_sha256": weights, "checks": [_plain(check) for check in checks],
+                "parameters": parameters, "weights_sha256": weights, "surrogate_sha256": through(),
+                "checks": [_plain(check) for check in checks],
                 "provenance": record.provenance(place, DATASETS[spec.dataset].sha256, seconds, n),
             }  # fmt: skip
             record.write_json(path, done)

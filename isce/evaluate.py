@@ -29,7 +29,6 @@ from isce.models import InferenceTransform
 from isce.train import Spec, load_or_train, result
 
 VERSION = 1  # of everything that shapes an attack's outcome; raise it when an attack changes
-ARM_A_BATCH = 256  # images whose statistics arm A's batch norm takes, in `predict` and in attacks alike
 STOPPED_EARLY = ("pgd", "apgd", "autoattack")  # attacks that take `early_stop`
 CHUNK = 500  # images between two saves on a CPU, where an attack may take hours
 
@@ -147,7 +146,7 @@ def predict(model: nn.Module, images: Tensor) -> Tensor:
     -1, which is no class, where the outputs are not all finite: a model that breaks down is not right.
     """
     # Copies: a model may write into what it is given.
-    outputs = [logits_of(model, x.clone()) for x in images.split(ARM_A_BATCH)]
+    outputs = [logits_of(model, x.clone()) for x in images.split(as_coded.BATCH)]
     return torch.cat([torch.where(finite(z), z.argmax(1), -1) for z in outputs])
 
 
@@ -336,6 +335,10 @@ class Evaluation:
         check_levels(self.attack, self.levels)
         if self.attack.endswith("@inference") and methods.get(self.spec.method).head is not methods.ISCEHead:
             raise ValueError(f"{self.attack}: the surface 'inference' is I-SCE's, {self.spec.method} has no s and m")
+        if self.attack.endswith("@inference") and self.spec.arm == "A":
+            raise ValueError(
+                f"{self.attack}: arm A applies s and m in its outputs already; take the attack without a surface"
+            )
         if ATTACKS[self.attack.partition("@")[0]].kind != "queries":
             object.__setattr__(self, "queries", 0)  # budgets of other attacks are part of their names
         object.__setattr__(self, "levels", tuple(map(float, self.levels)))
@@ -421,7 +424,7 @@ def _attack(
                     {evaluation.attack: evaluation.levels},
                     queries=evaluation.queries,
                     seed=evaluation.seed,
-                    batch_size=ARM_A_BATCH if spec.arm == "A" else None,
+                    batch_size=as_coded.BATCH if spec.arm == "A" else None,
                     surrogate=surrogate,
                     early_stop=not evaluation.unsteady,
                 )
@@ -430,9 +433,14 @@ def _attack(
             bar.update(stop - at)
             at = stop
             so_far = dataclasses.replace(evaluation, n=stop)
-            if stop == n or _valid(so_far) is None:
-                source = record.provenance(device, DATASETS[spec.dataset].sha256, seconds, stop - earlier.get("n", 0))
-                _write(so_far, pd.concat(rows, ignore_index=True), made_of, earlier, source, outputs, passing=stop < n)
+            source = record.provenance(device, DATASETS[spec.dataset].sha256, seconds, stop - earlier.get("n", 0))
+            so_far_rows = pd.concat(rows, ignore_index=True)
+            if stop == n:
+                _write(evaluation, so_far_rows, made_of, earlier, source, outputs, passing=False)
+                break
+            with suppress(Timeout), record.lock(so_far.path).acquire(timeout=0):  # who holds it makes that record
+                if _valid(so_far) is None:
+                    _write(so_far, so_far_rows, made_of, earlier, source, outputs, passing=True)
     for done in of_any(evaluation, record.runs_dir()):
         path = path_of(evaluation, done)
         if done["n"] < n and "passing" in done:

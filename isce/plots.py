@@ -92,7 +92,7 @@ def _panels(panels: Sequence[Panel], most: int = 99) -> Sequence[Panel]:
 @_styled
 def inference_region(panels: Sequence[Panel]) -> Figure:
     """Figure 1, measured: clean features (grey), adversarial ones (orange), and the decision boundary of the model. Lines lead
-    from 60 clean images to their adversarial ones.
+    from the first 60 clean images to their adversarial ones.
 
     Each panel: `title`; `clean`, `adversarial` (N, 2); `wrong` (2, N), which of them the model misclassifies; `decision`
     (H, W), the class predicted over the plane, rows along y; `extent` (left, right, bottom, top) of the centres of that
@@ -123,8 +123,9 @@ def inference_region(panels: Sequence[Panel]) -> Figure:
         Line2D([], [], marker="o", ls="", color=c, label=t) for c, t in ((GREY, "clean"), (ORANGE, "adversarial"))
     ]
     handles.append(Line2D([], [], color=INK, lw=1, label="decision boundary"))
-    handles.append(Line2D([], [], color=INK, lw=0.6, alpha=0.5, label="from clean to adversarial, 60 images"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    drawn = min(60, max(len(panel["clean"]) for panel in panels))
+    handles.append(Line2D([], [], color=INK, lw=0.6, alpha=0.5, label=f"from clean to adversarial, {drawn} images"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, borderaxespad=1.0)
     return figure
 
 

@@ -37,7 +37,7 @@ def publish(name: str) -> list[str]:
         wanted.append(spec.trained().folder / "result.json")
         further = [profile.at_smaller(*run[:3], attack, run[3]) for attack in profile.optional]
         for evaluation in [*profile.evaluations(*run), *further]:
-            done = find(evaluation)  # of the most images
+            done = find(evaluation)
             wanted.append(evaluation.path if done is None else path_of(evaluation, done))
             gone |= dict.fromkeys(superseded(evaluation, done, kept), committed(wanted[-1]))
         wanted += [*sorted(spec.folder.glob("checks/*.json")), spec.folder / "theory.json", spec.folder / "curves.json"]

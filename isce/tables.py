@@ -51,7 +51,6 @@ def measure(evaluations: Sequence[Evaluation], level: int = 0) -> dict[str, Any]
     return spread([100 * int(bits.sum()) / len(bits) for bits in right.values()], len(right[0])) | {
         "of_seeds": len(evaluations),
         "level": records[0]["results"][level]["level"],
-        "median": (records[0].get("minimal") or {}).get("median"),
         "commits": {commit_of(r) for r in records},
     }
 
@@ -366,11 +365,12 @@ def caption(number: int, profile: Profile, long: pd.DataFrame) -> str:
     n = sorted({int(v) for v in tried["n"]}) if len(done) else []
     most, all_seeds = (int(part[key].max()) if len(part) else 0 for part, key in ((tried, "of"), (done, "of_seeds")))
     commits = ", ".join(sorted(set().union(*done.get("commits", [])))) or "none"
+    attacked = f"attacked on n = {' or '.join(map(str, n))} test images" if n else "no attack has a record"
     parts = [f"**Table {number}.** {paper.TABLES[number].title}"]
     if profile.is_stand_in:
         parts.append(f"**Stand-in data: {profile.title}. These are not the paper's data sets.**")
     parts.append(
-        f"Accuracy in %, attacked on n = {' or '.join(map(str, n)) or 'no'} test images"
+        f"Accuracy in %, {attacked}"
         + (f" of the {most} that the profile asks for" if n and n[-1] < most else "")
         + f", {' or '.join(map(str, counts))} seed{'s' if counts[-1] > 1 else ''}"
         + (f" of {all_seeds}" if counts[-1] < all_seeds else "")

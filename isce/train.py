@@ -266,7 +266,8 @@ def _train(spec: Spec, device: torch.device, progress: bool) -> None:
     with record.atomic(spec.folder / "model.safetensors") as part:
         save_file(halved(model), part)
     weights = record.sha256(spec.folder / "model.safetensors")
-    test_accuracy = accuracy(model, test)
+    batch_size = as_coded.BATCH if spec.arm == "A" else 1000
+    test_accuracy = accuracy(model, test, batch_size)
     record.write_json(
         spec.folder / "result.json",
         {
@@ -278,7 +279,7 @@ def _train(spec: Spec, device: torch.device, progress: bool) -> None:
                 "test_accuracy": test_accuracy,
                 "test_interval": record.wilson(round(test_accuracy * len(test) / 100), len(test)),
                 "test_n": len(test),
-                "validation_accuracy": accuracy(model, validation),
+                "validation_accuracy": accuracy(model, validation, batch_size),
                 "validation_n": len(validation),
                 "train_loss": history["loss"],
             },
@@ -328,10 +329,10 @@ def fit(
     half = spec.arm == "B" and pays_in_half(spec.backbone, spec.dataset, device)
     precision = "bfloat16 backbone, float32 weights and loss" if half else record.precision(device)
     history: dict[str, Any] = {"loss": [], "seconds": 0.0, "precision": precision}
+    arrange(model, half).train()
     first = _resume(checkpoint, model, optimizer, schedule, history, spec)
     augmented, shift = data.DATASETS[spec.dataset].augmented, 4 if spec.arm == "B" else 3
     growth = epochs * steps / 4 if spec.dataset != "cifar10" else 1  # steps until AT's eps has its full size
-    arrange(model, half).train()
 
     def gradients(x: Tensor, y: Tensor, eps: Number = 0.0, key: int | Tensor = 0) -> tuple[Tensor, Tensor]:
         """The mean loss and the features of a batch, uint8 (N, C, H, W); its gradients replace the parameters' own."""
@@ -472,6 +473,10 @@ def _resume(
         return 0
     model.load_state_dict(weights)
     optimizer.load_state_dict(moments)
+    # A fused step reads weights, gradients and moments in one memory order, and this device's may not be the former's.
+    for weight, own in optimizer.state.items():
+        same = {key: value for key, value in own.items() if isinstance(value, Tensor) and value.shape == weight.shape}
+        own.update({key: torch.empty_like(weight).copy_(value) for key, value in same.items()})
     schedule.load_state_dict(rates)
     before, now = past["precision"], history["precision"]  # of each start, where a resumed training has moved
     history.update(past | {"precision": before if now in before.split("; then ") else f"{before}; then {now}"})

@@ -480,7 +480,7 @@ def _on_models(profile: Profile) -> tuple[str, str]:
     if not own:
         return "", ""
     holds = [
-        f"in {done['holds']['L_I > L']:.1f} % of {done['pairs']} with {label} weights (z > 0 in {done['holds']['z > 0 at x']:.1f} %)"
+        f"in {done['holds']['L_I > L']:.1f} % of {done['pairs']} with {label} weights (z > 0 at x in {done['holds']['z > 0 at x']:.1f} %)"
         for label, done in own.items()
     ]
     risks = {label: done["risk"][-1] for label, done in own.items()}

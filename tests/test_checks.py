@@ -322,6 +322,18 @@ def test_record_is_made_once_and_again_for_other_weights(sce: nn.Module) -> None
         checks.load_or_check(SCE, eps=0.5, step=3, progress=False)
 
 
+def test_record_is_made_again_for_another_surrogate(digits_isce: nn.Module, sce: nn.Module) -> None:
+    spec = Spec("digits", "lenet5", "isce")
+    done = checks.load_or_check(spec, n=20, device="cpu", progress=False, **CHEAP)
+    path = spec.folder / "checks" / f"{done['run_id']}.json"
+    for former, kept in (("another", False), (None, True)):  # the first records did not name it
+        known = done | {"checks": [], "surrogate_sha256": former}
+        path.write_text(json.dumps({key: value for key, value in known.items() if value is not None}))
+        again = checks.load_or_check(spec, n=20, device="cpu", progress=False, **CHEAP)
+        assert (again["checks"] == []) == kept
+        assert again.get("surrogate_sha256") == (None if kept else done["surrogate_sha256"])
+
+
 def test_infinite_numbers_survive_a_record() -> None:
     check = checks.deepfool(torch.full((3,), torch.inf), torch.ones(3))
     text = json.dumps({"checks": [checks._plain(check)]}, allow_nan=False)

@@ -315,14 +315,14 @@ def test_a_record_states_the_weights_that_were_attacked(
     assert evaluate.find(wanted) == done
 
 
-def test_an_attack_does_not_wait_for_who_makes_a_smaller_one(
+def test_an_attack_leaves_a_smaller_one_to_who_makes_it(
     digits_isce: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = Evaluation(SPEC, "pgd_un_10", (0.36,), 10)
     monkeypatch.setattr(evaluate, "CHUNK", 10)
     with record.lock(few.path):
         assert load_or_evaluate(dataclasses.replace(few, n=34), "cpu", progress=False)["n"] == 34
-    assert few.path.is_file()
+    assert not few.path.exists()
 
 
 def test_a_record_that_somebody_asked_for_stays(digits_isce: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -485,6 +485,10 @@ def test_parse_and_labels() -> None:
         ({"n": 0}, "whole number"),
         ({"n": 2.5}, "whole number"),
         ({"attack": "pgd_un_10@inference", "spec": Spec("digits", "lenet5", "sce")}, "is I-SCE's, sce has no s and m"),
+        (
+            {"attack": "pgd_un_10@inference", "spec": Spec("digits", "resnet32", "isce", arm="A")},
+            "arm A applies s and m",
+        ),
         ({"split": "tests"}, "did you mean 'test'"),
     ],
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from isce import profiles, record, tables
+from isce import paper, profiles, record, tables
 from isce.evaluate import Evaluation, find, unpack
 from isce.verdicts import ablation_test
 
@@ -90,7 +90,7 @@ FINDINGS = [
     ("results/README.md", f"{MNIST_RES} deepfool_50 smaller", "ResNet-32 on MNIST, ε = 1, seed 0: DeepFool-50 {sce_normalized:0 of 1000}, {sce:0 of 1000} and {isce:0 of 1000} %, PGD-50 {sce_normalized, pgd_un_50:0 of 1000}, {sce, pgd_un_50:0 of 1000} and {isce, pgd_un_50:0 of 1000} %;"),
     ("results/README.md", f"{CIFAR_RES} deepfool_50 larger", "on CIFAR-10, ε = 0.5: DeepFool-50 {sce_normalized}, {sce} and {isce} %, PGD-50 (ε = 0.25) {sce_normalized, pgd_un_50, smaller}, {sce, pgd_un_50, smaller} and {isce, pgd_un_50, smaller} %."),
     ("results/README.md", f"{MNIST_LENET} as_coded_df_10 smaller", "it leaves {isce:0 of 1000} % of I-SCE after 10 iterations and {isce, as_coded_df_50:0 of 1000} % after 50, {at:0 of 1000} and {at, as_coded_df_50:0 of 1000} % of AT, {sce:0 of 1000} and {sce, as_coded_df_50:0 of 1000} % of SCE; and {sce_normalized:0 of 1000} and {sce_normalized, as_coded_df_50:0 of 1000} % of that very SCE network once its logits are normalised."),
-    ("README.md", f"{MNIST_LENET} as_coded_df_10 smaller", "it leaves {sce:0 of 1000} % of SCE, and {sce_normalized:0 of 1000} % of the same network once its logits are divided by their norm (after 50 iterations {sce_normalized, as_coded_df_50:0 of 1000} %; LeNet-5, MNIST, seed 0)"),
+    ("README.md", f"{MNIST_LENET} as_coded_df_10 smaller", "it leaves {sce:0 of 1000} % of SCE, {isce:0 of 1000} % of I-SCE, and {sce_normalized:0 of 1000} % of that SCE network once its logits are divided by their norm (after 50: {sce, as_coded_df_50:0 of 1000}, {isce, as_coded_df_50:0 of 1000} and {sce_normalized, as_coded_df_50:0 of 1000} %; LeNet-5, MNIST, seed 0)"),
     ("results/README.md", f"{MNIST_RES} pgd_un_50 smaller", "ResNet-32 (MNIST, seed 0, ε = 1), ArcFace at s = 1 with m = 0.5: untargeted PGD-50 leaves {arcface_unit:0 of 1000} % of it, {arcface:0 of 1000} of ArcFace at 30 and {isce:0 of 1000} of I-SCE, DeepFool-50 {arcface_unit, deepfool_50:0 of 1000}, {arcface, deepfool_50:0 of 1000} and {isce, deepfool_50:0 of 1000} %, on raw logits {arcface_unit, deepfool_50@raw:0 of 1000} and {isce, deepfool_50@raw:0 of 1000} %; AutoAttack at ε = 2 nothing of any."),
 ]  # fmt: skip
 
@@ -111,7 +111,7 @@ FIGURE_3 = [
 FIGURE_4 = [
     ("results/README.md", "full mnist", "MNIST (ResNet-32, 20 epochs, {isce n} test images): right on {isce clean} % with I-SCE and on {sce clean} % with SCE"),
     ("results/README.md", "full mnist", "the silhouette by angle is {isce cosine} with I-SCE and {sce cosine} with SCE, by Euclidean distance, rays that begin at one point being near each other there, {isce euclidean} and {sce euclidean}; the nearest class mean is right on {isce nearest_mean} and {sce nearest_mean} %"),
-    ("README.md", "full mnist", "DeepFool-50 on raw logits leaves {isce raw} % of the images (ε = 1 and 2), of SCE's {sce raw} % (one seed)"),
+    ("README.md", "full mnist", "DeepFool-50 on raw logits leaves {isce raw} % of the images (ε = 1 and 2), with SCE's {sce raw} % (one seed)"),
     ("results/README.md", "full mnist", "raw logits leaves {isce raw} % of I-SCE (ε = 1 and 2), {sce raw} % of SCE"),
     ("results/README.md", "cpu mnist", "nearly every 4 is taken for a 9. With I-SCE the network is right on {isce clean} % of all test images, with SCE on {sce clean} %; the nearest class mean on {isce nearest_mean} and {sce nearest_mean} %"),
     ("results/README.md", "cpu mnist", "(0.88 to {mmc euclidean}; SCE {sce euclidean}, I-SCE {isce euclidean}). On raw logits DeepFool-50 leaves {isce raw} % of I-SCE, {sce raw} % of SCE"),
@@ -226,6 +226,19 @@ def test_the_claim_that_hangs_on_one_comparison() -> None:
     (won, of) = re.search(r"C5 under \*cpu, as written\* hangs on one comparison: it won (\d+) of (\d+)", text).groups()  # type: ignore[union-attr]
     assert re.search(rf"\| C5 \| B \|[^|]+\|[^|]+\| \(1, 2\) won {won}, lost \d+ of {of} comparisons", ledger)
     assert 2 * (int(won) - 1) <= int(of) < 2 * int(won)
+
+
+def test_what_is_quoted_of_table_7() -> None:
+    """The paper's rows, by column: two levels of MNIST, two of CIFAR-10, each after 10 and 50 iterations."""
+    keys = [column.key for column in paper.TABLES[7].columns if column.eps_index is not None]
+    isce, random, at = (
+        [f"{paper.TABLES[7].value(method, key):.2f}" for key in keys] for method in ("isce", "random", "at")
+    )
+    text, readme = (" ".join((ROOT / name).read_text().split()) for name in ("results/README.md", "README.md"))
+    assert f"unlike there ({isce[1]} and {isce[3]} against {random[1]} and {random[3]} %)" in text
+    assert f"AT above I-SCE in every column under attack ({listed(at[4:])} against {listed(isce[4:])} %)" in text
+    assert all(float(a) > float(b) for a, b in zip(at[4:], isce[4:], strict=True))
+    assert f"The paper's I-SCE has {isce[0]} and {isce[1]} % in its Table 7." in readme
 
 
 def fill_figure_3(cell: str, sentence: str) -> str:

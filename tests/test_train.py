@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from isce import data, methods, record, train
+from isce import data, evaluate, methods, record, train
 from isce.models import Classifier
 from isce.train import Spec, load_or_train
 
@@ -137,6 +137,33 @@ def test_a_training_that_moved_names_the_precision_of_each_part(
     done = train.result(spec)
     assert done is not None
     assert done["provenance"]["precision"] == "bfloat16 backbone, float32 weights and loss; then float32"
+
+
+@pytest.mark.parametrize("orders", [("channels_last", "contiguous_format"), ("contiguous_format", "channels_last")])
+def test_a_training_that_moved_takes_its_moments_along(orders: tuple[str, str], tmp_path: Path) -> None:
+    """A CPU and a GPU lay the weights out in different orders, and a fused step reads the moments in the order of the weights."""
+    spec = Spec("digits", "cnn8", "sce", epochs=2)
+    both = []
+    for order in orders:
+        model = spec.build()
+        model.backbone.to(memory_format=getattr(torch, order))  # type: ignore[call-overload]
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=9)
+        both.append((model, optimizer, schedule, {"loss": [1.0], "seconds": 1.0, "precision": "float32"}))
+
+    def step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        for weight in model.parameters():
+            weight.grad = torch.empty_like(weight).copy_(torch.randn(weight.shape, generator=generator))
+        optimizer.step()
+
+    here, there = both
+    step(*here[:2], seed=0)
+    train._save(tmp_path / "checkpoint.pt", *here, spec)
+    assert train._resume(tmp_path / "checkpoint.pt", *there, spec) == 1
+    for model, optimizer, *_ in both:
+        step(model, optimizer, seed=1)
+    torch.testing.assert_close(weights(there[0]), weights(here[0]))
 
 
 def test_measures_of_other_weights_do_not_count(own_runs: Path) -> None:
@@ -577,7 +604,10 @@ def test_arm_a_trains_and_keeps_the_pixel_mean(own_runs: Path) -> None:
     attacked = as_coded.attack(model, x, y, eps=0.04, steps=5)
     assert attacked.shape == x.shape
     assert float((attacked - x).abs().max()) <= 5 * 0.02 + 1e-6
-    assert record.read_json(spec.folder / "result.json") is not None
+    done = train.result(spec)
+    assert done is not None  # judged in the batches in which it is attacked: 256 and 244 images
+    right = evaluate.predict(model, data.to_float(split.images)) == split.labels
+    assert done["metrics"]["test_accuracy"] == pytest.approx(100 * float(right.double().mean()))
 
 
 def test_measures_lie_beside_the_run_with_where_they_come_from() -> None:

@@ -208,7 +208,7 @@ def test_what_was_measured_on_networks_stands_beside_the_closed_forms(digits: Pr
     measured = verdicts.judge(digits).query("arm == '-'").set_index("claim")["measured"]
     assert measured["C11"].endswith(
         "; at the perturbations that DeepFool found of test images L_I > L in 97.5 % of 40 with I-SCE's weights "
-        "(z > 0 in 100.0 %)"
+        "(z > 0 at x in 100.0 %)"
     )
     assert measured["C12"].endswith(
         "; measured at radius 2, rho to rho_I: with I-SCE's weights 2.400 to 2.300, accuracy 12.0 %"

@@ -59,7 +59,7 @@ def autoattack(
 
     images (N, ...) in [0, 1], (N, C, H, W) for Square; labels (N,); eps in pixel units; `steps` of APGD and FAB, `queries`
     of Square. Returns (N, ...), where nothing felled an image the first attack's point; with return_record also a list of N
-    names: the attack that felled the image, "clean" where it was misclassified already, "robust" where nothing did. Raises ValueError or TypeError on bad input.
+    names: the attack that felled the image, "clean" where it was misclassified already (with early_stop), "robust" where nothing did. Raises ValueError or TypeError on bad input.
     """
     check_numbers(norm, eps=eps, steps=steps, queries=queries, batch_size=batch_size)
     attacks = (attacks,) if isinstance(attacks, str) else attacks

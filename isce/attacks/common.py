@@ -16,7 +16,7 @@ from isce.attacks.objectives import margin
 
 
 class Batch(NamedTuple):
-    """What an attack works on: n images that the model classifies correctly."""
+    """What an attack works on: n images that the model classifies correctly; without early stop, all."""
 
     images: Tensor  # (n, ...) in [0, 1]
     labels: Tensor  # (n,) int64
