@@ -578,6 +578,10 @@ def embedding(panels: Sequence[Panel], classes: Sequence[str] = "0123456789") ->
         ax.view_init(**_view(points, labels, near=0.15 * half))
         ax.scatter(*points.T, c=[PETROFF10[int(c) % 10] for c in labels], s=7, linewidths=0, depthshade=False)
         ax.set(**{f"{axis}lim": (a - half, a + half) for axis, a in zip("xyz", middle, strict=True)})
+        for axis, name in zip((ax.xaxis, ax.yaxis, ax.zaxis), "₁₂₃", strict=True):
+            axis.set_label_text(f"z{name}")
+            axis.labelpad = -2
+        ax.set_title(label(panel["method"]), y=1.04)
         box = {"fc": "white", "ec": "none", "alpha": 0.7, "pad": 0.6}
         for place, names in _places(points, labels, near=0.04 * half).items() if short else ():
             ax.text(
