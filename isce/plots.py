@@ -125,7 +125,7 @@ def inference_region(panels: Sequence[Panel]) -> Figure:
     handles.append(Line2D([], [], color=INK, lw=1, label="decision boundary"))
     drawn = min(60, max(len(panel["clean"]) for panel in panels))
     handles.append(Line2D([], [], color=INK, lw=0.6, alpha=0.5, label=f"from clean to adversarial, {drawn} images"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, borderaxespad=1.0)
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, borderaxespad=0)
     return figure
 
 
