@@ -3,7 +3,7 @@ PROFILE ?= digits
 # A part of the pipeline, such as GOAL=runs/cpu/attack-mnist-lenet5-0-seed0.ipynb; all of it by default
 GOAL ?=
 # Jobs at a time on the GPU, or GPUs; and trainings side by side in one such job, sharing the card: small networks leave most of
-# one idle. On an H200 AT_ONCE=4 trains ResNet-32 at twice the images/s of one alone; GPUS=2 (two jobs, on the first GPU) has not been measured
+# one idle. On an H200 AT_ONCE=4 trains ResNet-32 at twice the images/s of one alone, once that takes minutes; GPUS=2 (two jobs, on the first GPU) has not been measured
 GPUS ?= 1
 AT_ONCE ?= 1
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
@@ -32,7 +32,8 @@ setup: $(READY)
 
 # One source of versions: pyproject.toml says what is needed, constraints.txt pins it.
 $(READY): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/python || $(PYTHON) -c 'import sys; (3, 11) <= sys.version_info < (3, 14) or sys.exit("isce needs Python 3.11 to 3.13: make setup PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); false; }
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps $(PEERS)
 	touch $@

@@ -68,6 +68,7 @@ from torch import Tensor, nn
 from isce import attacks, data, record, train
 
 PEERS = ("foolbox", "torchattacks", "adv-lib", "adversarial-robustness-toolbox")
+KNOWN = ("pgd", "deepfool", "simba", "fab", "apgd", "square", "autoattack")
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
@@ -279,7 +280,7 @@ def compare(model: nn.Module, name: str, x: Tensor, y: Tensor, args: argparse.Na
             peak = memory.peak()
             passes.handle.remove()
             repeats = args.repeats if seconds < 10 else 0  # long runs are steady enough
-            if who == "ours" and repeats:  # again without hooks, and once more for a warm cache
+            if repeats:  # again without hooks, and once more for a warm cache
                 seconds = min(seconds, measure(lambda: f(model, images, labels), device, repeats)[1])  # noqa: B023
             if who == "ours":
                 base[n] = seconds
@@ -323,27 +324,36 @@ def main() -> None:
     parser.add_argument("--dataset", default="digits", choices=("digits", "mnist", "cifar10"))
     parser.add_argument("--models", default="lenet5/sce,lenet5/isce", help="backbone/method, several by commas")
     parser.add_argument("--epochs", type=int, default=None, help="of training, where the model is not in runs/ yet")
-    parser.add_argument("--attacks", default="pgd,deepfool,simba,fab,apgd,autoattack")
+    parser.add_argument("--attacks", default=",".join(KNOWN))
     parser.add_argument("--n", type=int, default=200, help="test images")
     parser.add_argument("--slow-n", type=int, default=20, help="images for peers that go image by image")
     parser.add_argument("--eps", type=float, default=1.0, help="l2 radius at which part of the images fall")
     parser.add_argument("--steps", type=int, default=50, help="of PGD")
     parser.add_argument("--queries", type=int, default=300, help="of SimBA")
-    parser.add_argument("--repeats", type=int, default=2, help="runs of ours and the floor; the least time counts")
+    parser.add_argument(
+        "--repeats", type=int, default=2, help="further runs of each, without counting; the least time counts"
+    )
     parser.add_argument("--threads", type=int, default=None, help="of torch on the CPU")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
-    args.attacks = args.attacks.split(",")
+    try:
+        args.attacks = [record.choose("attack", name, KNOWN) for name in args.attacks.split(",")]
+        nets = [(name, *name.partition("/")[::2]) for name in args.models.split(",")]
+        specs = {
+            name: train.Spec(args.dataset, backbone, method, epochs=args.epochs) for name, backbone, method in nets
+        }
+        device = record.pick_device(args.device)
+    except ValueError as error:
+        parser.error(str(error))
     if args.threads:
         torch.set_num_threads(args.threads)
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
-    device, rows, start = record.pick_device(args.device), [], time.perf_counter()
+    rows, start = [], time.perf_counter()
     test = data.subset(data.load(args.dataset, download=False).test, args.n)
     x, y = data.to_float(test.images).to(device), test.labels.to(device)
-    for name in args.models.split(","):
-        backbone, method = name.split("/")
-        model = train.load_or_train(train.Spec(args.dataset, backbone, method, epochs=args.epochs), args.device).eval()
+    for name, spec in specs.items():
+        model = train.load_or_train(spec, args.device).eval()
         model.requires_grad_(False)  # no peer pays for gradients of the weights
         rows += compare(model, name, x, y, args)
     versions = {}

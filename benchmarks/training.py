@@ -309,13 +309,18 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=None, help="of torch on the CPU")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
+    try:
+        evaluate.parse(args.attacks)
+        device = record.pick_device(args.device)
+        parts = [(*net.split("/", 2), "", "")[:3] for net in args.nets.split(",")]
+        specs = [train.Spec(block, net, "sce", epochs=int(epochs) if epochs else None) for block, net, epochs in parts]
+    except ValueError as error:
+        parser.error(str(error))
     if args.threads:
         torch.set_num_threads(args.threads)
-    device = record.pick_device(args.device)
-    for net in args.nets.split(","):
-        dataset, backbone, *epochs = net.split("/")
+    for (dataset, backbone, epochs), spec in zip(parts, specs, strict=True):
         start = time.perf_counter()
-        rows = measure(dataset, backbone, int(epochs[0]) if epochs else None, device, args)
+        rows = measure(dataset, backbone, spec.epochs if epochs else None, device, args)
         on = device.type if device.type != "cpu" else f"cpu-{torch.backends.cpu.get_cpu_capability().lower()}"
         path = record.results_dir() / "benchmarks" / f"training-{on}-{dataset}-{backbone}.json"
         source = record.provenance(device, "", time.perf_counter() - start, len(rows))

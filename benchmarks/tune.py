@@ -29,6 +29,10 @@ def main() -> None:
         values = [[float(value) for value in text.split(",")] for text in texts]
     except ValueError:
         parser.error(f"options look like m=0.1,0.2 s=30, got {' '.join(args.options)}")
+    try:
+        place = record.pick_device(args.device)
+    except ValueError as error:
+        parser.error(str(error))
     start, rows = time.perf_counter(), []
     for chosen in itertools.product(*values):
         options = dict(zip(names, chosen, strict=True))
@@ -45,7 +49,6 @@ def main() -> None:
             f"{options}: {metrics['validation_accuracy']:.2f} % of {metrics['validation_n']} validation images",
             flush=True,
         )
-    place = record.pick_device(args.device)
     source = record.provenance(
         place, data.DATASETS[args.dataset].sha256, time.perf_counter() - start, metrics["validation_n"]
     )

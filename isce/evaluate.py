@@ -339,7 +339,9 @@ class Evaluation:
             raise ValueError(
                 f"{self.attack}: arm A applies s and m in its outputs already; take the attack without a surface"
             )
-        if ATTACKS[self.attack.partition("@")[0]].kind != "queries":
+        if ATTACKS[self.attack.partition("@")[0]].kind == "queries":
+            check_numbers(queries=self.queries)
+        else:
             object.__setattr__(self, "queries", 0)  # budgets of other attacks are part of their names
         object.__setattr__(self, "levels", tuple(map(float, self.levels)))
         most = dict(zip(data.Data._fields, DATASETS[self.spec.dataset].sizes, strict=True))[self.split]

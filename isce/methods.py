@@ -175,6 +175,8 @@ class Method:
         Raises:
             ValueError: an option the method does not have; s < 1 or m < 0 for I-SCE.
         """
+        if overrides and not self.options:
+            raise ValueError(f"{self.label} has no options, got {', '.join(overrides)}")
         for name, value in overrides.items():
             choose(f"option of {self.label}", name, self.options)
             if isinstance(value, bool) or not isinstance(value, int | float):

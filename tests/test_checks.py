@@ -322,6 +322,22 @@ def test_record_is_made_once_and_again_for_other_weights(sce: nn.Module) -> None
         checks.load_or_check(SCE, eps=0.5, step=3, progress=False)
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"eps": 0.0}, "eps must be finite and > 0, got 0"),
+        ({"n": -3}, "n must be a whole number of the 500 test images, got -3"),
+        ({"n": 501}, "got 501"),
+    ],
+)
+def test_what_cannot_be_checked_is_said_before_a_training(
+    given: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks.train, "load_or_train", lambda *_: pytest.fail("trained"))
+    with pytest.raises(ValueError, match=words):
+        checks.load_or_check(SCE, **{"eps": 0.5, "n": 20, **given}, device="cpu", progress=False)
+
+
 def test_record_is_made_again_for_another_surrogate(digits_isce: nn.Module, sce: nn.Module) -> None:
     spec = Spec("digits", "lenet5", "isce")
     done = checks.load_or_check(spec, n=20, device="cpu", progress=False, **CHEAP)

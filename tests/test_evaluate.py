@@ -87,7 +87,7 @@ def test_the_artefact_of_normalised_logits(frame: pd.DataFrame) -> None:
 @pytest.mark.parametrize("method", ["isce", "sce", "mmc", "lgm", "arcface", "random"])
 @pytest.mark.parametrize("surface", ["raw", "x20", "inference", "eot20", "transfer"])
 def test_surfaces(method: str, surface: str, digits_sce: Classifier, split: data.Split) -> None:
-    model = build_model("digits", "lenet5", method).eval()
+    model = build_model("digits", "lenet5", method, **({"s": 1.5, "m": 0.2} if method == "isce" else {})).eval()
     if surface == "inference" and method != "isce":
         with pytest.raises(ValueError, match="surface 'inference' is I-SCE's"):
             evaluate.surface_of(model, surface)
@@ -96,6 +96,15 @@ def test_surfaces(method: str, surface: str, digits_sce: Classifier, split: data
     seen = evaluate.surface_of(model, surface, digits_sce)
     if surface != "transfer" and method != "random":
         assert torch.equal(seen(x).argmax(1), model(x).argmax(1))
+        if surface == "raw":
+            assert torch.equal(seen(x), model.raw_logits(x))
+        if surface == "x20":
+            torch.testing.assert_close(seen(x), 20 * model(x))
+    if surface == "eot20":
+        assert isinstance(seen, attacks.Expectation)
+        assert (seen.model, seen.samples) == (model, 20)
+    if surface == "inference":
+        torch.testing.assert_close(seen(x).amax(1), 1.5 * model(x).amax(1) + 0.2)
     frame = evaluate.evaluate(model, split, {f"pgd_un_10@{surface}": [0.5]}, surrogate=digits_sce)
     assert len(frame) == N
 
@@ -489,6 +498,7 @@ def test_parse_and_labels() -> None:
             {"attack": "pgd_un_10@inference", "spec": Spec("digits", "resnet32", "isce", arm="A")},
             "arm A applies s and m",
         ),
+        ({"attack": "simba", "queries": 0}, "queries must be at least 1, got 0"),
         ({"split": "tests"}, "did you mean 'test'"),
     ],
 )

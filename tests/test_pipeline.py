@@ -79,7 +79,7 @@ def test_kill_resume_and_nothing_to_do(start, tmp_path: Path, monkeypatch: pytes
         time.sleep(0.1)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
-    subprocess.run(["pkill", "-KILL", "-f", str(runs)], check=False)  # kernels live in sessions of their own
+    # Kernels live in sessions of their own, and end once they see that their parent has.
     trained = list(runs.glob("digits-lenet5-*/result.json"))
     assert trained, first.stdout.read()
     assert all(record.read_json(path) is not None for path in trained)
@@ -134,14 +134,18 @@ def test_a_failing_job_says_why_and_leaves_no_output(start, tmp_path: Path) -> N
     assert not list((tmp_path / "runs" / "tiny").glob("attack*.ipynb"))
 
 
-@pytest.fixture(scope="module")
-def benchmark() -> ModuleType:
-    source = spec_from_file_location("stages", ROOT / "benchmarks" / "stages.py")
+def script(name: str) -> ModuleType:
+    source = spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
     assert source is not None
     assert source.loader is not None
     module = module_from_spec(source)
     source.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> ModuleType:
+    return script("stages")
 
 
 @pytest.mark.parametrize("name", ["digits", "cpu", "full"])
@@ -203,23 +207,28 @@ def test_stages_stop_in_time_go_on_and_add_up(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    ("given", "says"),
+    ("name", "given", "says"),
     [
-        (["--only", "lenet6"], "no stage's name contains 'lenet6'"),
-        (["--profile", "digit"], "unknown profile 'digit'"),
-        (["--methods", "isc"], "unknown method 'isc'"),
-        (["--n", "0"], "--n must be at least 1"),
+        ("stages", "--only lenet6", "no stage's name contains 'lenet6'"),
+        ("stages", "--profile digit", "unknown profile 'digit'"),
+        ("stages", "--methods isc", "unknown method 'isc'"),
+        ("stages", "--n 0", "--n must be at least 1"),
+        ("attacks", "--attacks pdg", "unknown attack 'pdg' (did you mean 'pgd'?)"),
+        ("attacks", "--models lenet5", "unknown method ''"),
+        ("attacks", "--device tpu", "unknown device 'tpu'"),
+        ("training", "--nets mnist", "unknown backbone ''"),
+        ("training", "--nets mnist/lenet5/0", "epochs must be at least 1"),
+        ("training", "--attacks pgd_50", "unknown attack 'pgd_50'"),
+        ("tune", "digits lenet5 arcface s", "options look like m=0.1,0.2"),
+        ("tune", "digits lenet5 arcface s=30 --device tpu", "unknown device 'tpu'"),
+        ("tune", "digits lenet5 sce s=30", "SCE has no options, got s"),
     ],
 )
-def test_stages_that_do_not_exist(
-    given: list[str],
-    says: str,
-    benchmark: ModuleType,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_benchmarks_refuse_what_does_not_exist(
+    name: str, given: str, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["stages.py", *given])
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *given.split()])
     with pytest.raises(SystemExit) as ended:
-        benchmark.main()
+        script(name).main()
     assert ended.value.code == 2
     assert says in capsys.readouterr().err

@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from importlib.metadata import distributions
+from importlib.metadata import PackageNotFoundError, distribution, distributions
 from pathlib import Path
 
 import pytest
@@ -51,6 +51,29 @@ def test_run_time_needs_no_peer() -> None:
         assert not re.search(
             r"import (foolbox|torchattacks|adv_lib|art\b)|from (foolbox|torchattacks|adv_lib|art)\b", path.read_text()
         ), path
+
+
+@pytest.mark.parametrize("system", [("linux", "Linux"), ("darwin", "Darwin")], ids=lambda s: s[0])
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+def test_what_they_need_in_turn_is_pinned(python: str, system: tuple[str, str]) -> None:
+    where = {"python_version": python, "python_full_version": f"{python}.1"}
+    where |= {"sys_platform": system[0], "platform_system": system[1]}
+    todo, seen, installed = [(r.name, frozenset(r.extras)) for r in WANTED], set(), set()
+    while todo:
+        name, extras = todo.pop()
+        if (name, extras) in seen:
+            continue
+        seen.add((name, extras))
+        try:
+            needed = map(Requirement, distribution(name).requires or ())
+        except PackageNotFoundError:  # of another system, or version of Python
+            continue
+        installed.add(name)
+        for r in needed:
+            if r.marker is None or any(r.marker.evaluate({**where, "extra": extra}) for extra in ("", *extras)):
+                todo.append((r.name, frozenset(r.extras)))
+    assert len(installed) > 100
+    assert sorted({canonicalize_name(name) for name, _ in seen} - set(PINS)) == []
 
 
 def test_no_installed_package_is_missing_from_the_pins() -> None:

@@ -339,9 +339,65 @@ def test_a_damaged_checkpoint_leaves_arm_a_its_pixel_mean(own_runs: Path) -> Non
     assert torch.equal(weights(load_or_train(spec, "cpu", progress=False)), first)
 
 
+def recipe(spec: Spec, train_split: data.Split, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
+    """What a training does, step by step: its learning rates, labels and AT's eps; epoch by epoch its shifts."""
+    seen: dict[str, list[Any]] = {"lr": [], "labels": [], "eps": [], "shift": []}
+    model, step, augment = spec.build(), torch.optim.Adam.step, data.augment
+    loss = model.head.loss
+
+    def stepped(self: torch.optim.Adam, *given: Any, **more: Any) -> Any:
+        seen["lr"].append(float(self.param_groups[0]["lr"]))
+        return step(self, *given, **more)
+
+    def augmented(images: torch.Tensor, generator: torch.Generator, shift: int) -> torch.Tensor:
+        seen["shift"].append(shift)
+        return augment(images, generator, shift)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.Adam, "step", stepped)
+        patch.setattr(train.data, "augment", augmented)
+        patch.setattr(train, "adversarial_images", lambda _, x, y, eps, *__: (seen["eps"].append(float(eps)), x)[1])
+        patch.setattr(model.head, "loss", lambda z, y: (seen["labels"].append(y), loss(z, y))[1])
+        train.fit(model, train_split, spec, progress=False)
+    return seen
+
+
+def test_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    digits = data.load("digits").train
+    seen = recipe(Spec("digits", "lenet5", "at", epochs=2), digits, monkeypatch)
+    steps = len(digits) // 128
+    assert (len(seen["lr"]), len(seen["eps"]), seen["shift"]) == (2 * steps, 2 * steps, [])
+    top = seen["lr"].index(max(seen["lr"]))
+    assert seen["lr"][0] == pytest.approx(1e-3)
+    assert seen["lr"][top] == pytest.approx(3e-3, rel=0.01)
+    assert 0 < top < steps, "it rises in the first third"
+    assert seen["lr"] == sorted(seen["lr"][:top]) + sorted(seen["lr"][top:], reverse=True)
+    assert seen["lr"][-1] < 1e-5
+    assert steps == 8
+    assert seen["eps"] == [0.125, 0.25, 0.375] + [0.5] * 13, "over the first quarter of 16 steps"
+    first, second = (torch.cat(seen["labels"][k * steps : (k + 1) * steps]) for k in (0, 1))
+    other = torch.cat(recipe(Spec("digits", "lenet5", "sce", 1, epochs=1), digits, monkeypatch)["labels"])
+    same = torch.cat(recipe(Spec("digits", "lenet5", "sce", 0, epochs=1), digits, monkeypatch)["labels"])
+    assert torch.equal(first, same)
+    assert not torch.equal(first, second)
+    assert not torch.equal(first, other)
+
+
+def test_the_recipe_on_cifar10(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (512, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    split = data.Split(images, torch.randint(0, 10, (512,), generator=generator))
+    seen = recipe(Spec("cifar10", "lenet5", "at", epochs=2), split, monkeypatch)
+    assert seen["eps"] == [0.5] * 8
+    assert seen["shift"] == [4, 4]
+    assert recipe(Spec("mnist", "lenet5", "sce", epochs=1), data.load("digits").train, monkeypatch)["shift"] == []
+
+
 def test_equal_options_are_one_run() -> None:
     assert Spec("digits", "lenet5", "isce", options={"s": 1}).run_id == Spec("digits", "lenet5", "isce").run_id
     assert Spec("digits", "lenet5", "at", options={"steps": 7.0}).run_id == Spec("digits", "lenet5", "at").run_id
+    with pytest.raises(ValueError, match="SCE has no options, got s"):
+        Spec("digits", "lenet5", "sce", options={"s": 1.2})
     for options, words in (({"eps": -1.0}, "eps > 0"), ({"steps": 0}, "steps >= 1"), ({"steps": 2.7}, "whole number")):
         with pytest.raises(ValueError, match=words):
             Spec("digits", "lenet5", "at", options=options)
