@@ -141,9 +141,9 @@ class Profile:
         """`evaluation` for each of the network's seeds: what a cell is the mean of."""
         return [self.evaluation(block, backbone, method, attack, seed) for seed in self.seeds_of(block, backbone)]
 
-    def everything(self, block: str, backbone: str) -> list[Evaluation]:
-        """Clean images of all three splits, of the first seed's I-SCE network: optional, too."""
-        asked = self.evaluation(block, backbone, "isce", "clean", self.seeds_of(block, backbone)[0])
+    def everything(self, block: str, backbone: str, method: str = "isce") -> list[Evaluation]:
+        """Clean images of all three splits, of a method's first seed: optional, too."""
+        asked = self.evaluation(block, backbone, method, "clean", self.seeds_of(block, backbone)[0])
         return [dataclasses.replace(asked, split=split, n=None) for split in data.Data._fields]
 
     @property

@@ -42,7 +42,7 @@ def publish(name: str) -> list[str]:
             gone |= dict.fromkeys(superseded(evaluation, done, kept), committed(wanted[-1]))
         wanted += [*sorted(spec.folder.glob("checks/*.json")), spec.folder / "theory.json", spec.folder / "curves.json"]
     wanted += [path for e in profile.arm_a() for path in (e.spec.folder / "result.json", e.path)]
-    wanted += [e.path for net in profile.nets for e in profile.everything(*net)]
+    wanted += [e.path for net in profile.nets for m in ("isce", "sce") for e in profile.everything(*net, m)]
     weighty = {path for path in wanted if path.name == "result.json"}
     for block, backbone in ABLATION:
         plain = profile.ablation_spec(block, backbone, "sce")

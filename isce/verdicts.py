@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -502,10 +503,19 @@ def _theory(profile: Profile) -> dict[str, Finding]:
     beyond = bool((theory.z(6.0, 10 * m) > 0).all())
     low, high = theory.positive_margins(torch.tensor(6.0, dtype=torch.float64))
     f, f_adv = theory.boundary_pairs(20_000)
-    holds, _ = theory.assumptions(f, f_adv, 0)
-    known = holds["z > 0 at x"]
-    longer = holds["L_I > L"][known]
-    falls = holds["P falls"][known]
+    lengths = {
+        "unit logits": torch.ones(1, 1),
+        "logits of lengths 0.5 to 6": torch.linspace(0.5, 6, len(f)).unsqueeze(1),
+    }
+    held, found = [], []
+    for (of, length), scale in product(lengths.items(), (1.0, 2.0)):
+        holds, _ = theory.assumptions(length * f, length * f_adv, 0, scale, 0.1)
+        asked = holds["P falls"] & holds["z > 0 at x"] & holds["z > 0 at x + delta"]
+        broken = int((asked & ~holds["L_I > L"]).sum())
+        held.append(not broken)
+        but = f"all but {broken}" if broken else "all"
+        found.append(f"{of}, s = {scale:g}: L_I > L in {but} of {int(asked.sum())}")
+    rises = ~theory.assumptions(f, f_adv, 0)[0]["P falls"]
     logits = torch.linspace(-1, 1, 201).double()
     return {
         "C10": Finding(
@@ -514,10 +524,9 @@ def _theory(profile: Profile) -> dict[str, Finding]:
             test="closed form",
         ),
         "C11": Finding(
-            grade(longer[falls].tolist()),
-            f"unit logits: in {100 * share(longer[falls].tolist()):.1f} % of the {int(falls.sum())} random pairs with z > 0 at x whose "
-            f"P(i) falls (L > 0); that it falls does not follow from f_i(x + delta) < f_i(x): with L <= 0 there are "
-            f"{int((~falls).sum())} more, L_I > L in {100 * share(longer[~falls].tolist()):.1f} % of them{on_pairs}",
+            grade(held),
+            f"random pairs with z > 0 at both ends whose P(i) falls (L > 0): {'; '.join(found)}. That P(i) falls does not follow "
+            f"from f_i(x + delta) < f_i(x): of {len(f)} pairs of unit logits it rises in {int(rises.sum())}, and there L_I < L at s = 1{on_pairs}",
             test="closed form at random pairs",
         ),
         "C12": Finding(
