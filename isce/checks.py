@@ -405,10 +405,7 @@ def load_or_check(
     for name in budgets:
         record.choose("parameter of the checks", name, known)
     check_numbers(eps=eps)
-    most = DATASETS[spec.dataset].sizes[2]
-    n = n or most
-    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= most:
-        raise ValueError(f"n must be a whole number of the {most} test images, got {n!r}")
+    n = data.check_n(n, DATASETS[spec.dataset].sizes[2], "test images")
     parameters = {**known, **budgets, "eps": float(eps), "n": n}
     version = VERSION + methods.get(spec.method).random_input  # 2: PGD takes all its steps on a random model
     payload = {"spec": spec.payload(), "parameters": parameters, "version": [version, evaluate.VERSION]}

@@ -147,12 +147,19 @@ def load(name: str, root: str | Path | None = None, download: bool = True) -> Da
     return Data(first.take(order[held_out:]), first.take(order[:held_out]), test)
 
 
+def check_n(n: int | None, most: int, what: str = "images") -> int:
+    """n, or `most` if None. ValueError: n is no whole number in 1..most."""
+    if n is None:
+        return most
+    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= most:
+        raise ValueError(f"n must be a whole number of the {most} {what}, got {n!r}")
+    return n
+
+
 def subset(split: Split, n: int | None) -> Split:
     """The first n images of a fixed permutation of the split, all of them if None: nested, and not the easier first half of
     MNIST's test set."""
-    n = len(split) if n is None else n
-    if not 0 < n <= len(split):
-        raise ValueError(f"n must lie in 1..{len(split)}, got {n}")
+    n = check_n(n, len(split))
     return split.take(torch.from_numpy(np.random.RandomState(1).permutation(len(split))[:n].copy()))
 
 

@@ -345,9 +345,7 @@ class Evaluation:
             object.__setattr__(self, "queries", 0)  # budgets of other attacks are part of their names
         object.__setattr__(self, "levels", tuple(map(float, self.levels)))
         most = dict(zip(data.Data._fields, DATASETS[self.spec.dataset].sizes, strict=True))[self.split]
-        if self.n is not None and (isinstance(self.n, bool) or not isinstance(self.n, int) or not 1 <= self.n <= most):
-            raise ValueError(f"n must be a whole number of the {most} {self.split} images, got {self.n!r}")
-        object.__setattr__(self, "n", self.n or most)
+        object.__setattr__(self, "n", data.check_n(self.n, most, f"{self.split} images"))
 
     @property
     def unsteady(self) -> bool:

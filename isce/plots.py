@@ -305,7 +305,7 @@ def norms_in_training(norms: Mapping[str, Mapping[float, ArrayLike]], *, title: 
 # Surfaces over (s, m): Figures 3 and 5
 
 
-def _axes3d(figure: Figure, rows: int, columns: int, k: int, title: str, height: float = 0.8) -> Any:
+def _axes3d(figure: Figure, rows: int, columns: int, k: int, title: str, height: float = 0.8, y: float = 1.0) -> Any:
     ax: Any = figure.add_subplot(rows, columns, k, projection="3d")
     ax.view_init(elev=24, azim=-125)
     ax.set_box_aspect((1, 1, height), zoom=0.98)
@@ -313,7 +313,7 @@ def _axes3d(figure: Figure, rows: int, columns: int, k: int, title: str, height:
         axis.set_major_locator(MaxNLocator(4))
         axis.set_pane_color((0.975, 0.975, 0.975))
     ax.tick_params(labelsize=8.5, pad=1)
-    ax.set_title(title, y=1.0, loc="center")
+    ax.set_title(title, y=y, loc="center")
     return ax
 
 
@@ -574,14 +574,13 @@ def embedding(panels: Sequence[Panel], classes: Sequence[str] = "0123456789") ->
     short = max(map(len, classes)) == 1
     for k, panel in enumerate(panels):
         points, labels, middle, half = _embedded(panel)
-        ax = _axes3d(figure, rows, columns, k + 1, label(panel["method"]), height=1.0)
+        ax = _axes3d(figure, rows, columns, k + 1, label(panel["method"]), height=1.0, y=1.04)
         ax.view_init(**_view(points, labels, near=0.15 * half))
         ax.scatter(*points.T, c=[PETROFF10[int(c) % 10] for c in labels], s=7, linewidths=0, depthshade=False)
         ax.set(**{f"{axis}lim": (a - half, a + half) for axis, a in zip("xyz", middle, strict=True)})
         for axis, name in zip((ax.xaxis, ax.yaxis, ax.zaxis), "₁₂₃", strict=True):
             axis.set_label_text(f"z{name}")
             axis.labelpad = -2
-        ax.set_title(label(panel["method"]), y=1.04)
         box = {"fc": "white", "ec": "none", "alpha": 0.7, "pad": 0.6}
         for place, names in _places(points, labels, near=0.04 * half).items() if short else ():
             ax.text(
