@@ -20,6 +20,7 @@ from isce.models import BACKBONES
 from isce.paper import ABLATION, ABLATION_ATTACKS, CLAIMS, COMPARISON
 from isce.profiles import Profile, load
 from isce.tables import attacked, cells, layout, markdown, measure, recorded, render, save, text, told
+from isce.train import Spec
 
 WEIGHTS_AT_MOST = 30_000_000  # bytes, of all networks in results/
 
@@ -55,8 +56,8 @@ def publish(name: str) -> list[str]:
         folder = e.spec.folder
         wanted += [folder / "result.json", folder / "separation.json", e.path]
         weighty.add(folder / "result.json")
-    specs = [*(profile.spec(*run) for run in profile.runs), *(e.spec for e in drawn)]
-    copied, torn = [], would_be_torn(wanted, {s.run_id: s.trained().run_id for s in specs}, gone)
+    specs = {s.run_id: s for s in [*(profile.spec(*run) for run in profile.runs), *(e.spec for e in drawn)]}
+    copied, torn = [], would_be_torn(wanted, specs, gone)
     for path in dict.fromkeys(wanted):
         content = record.read_json(path)
         if content is None or run_of(path) in torn:
@@ -91,30 +92,35 @@ def run_of(path: Path) -> str:
     return path.relative_to(record.runs_dir()).parts[0]
 
 
-def would_be_torn(wanted: Iterable[Path], trained: Mapping[str, str], gone: Collection[Path]) -> set[str]:
+def would_be_torn(wanted: Iterable[Path], specs: Mapping[str, Spec], gone: Collection[Path]) -> set[str]:
     """The runs whose attacks and measures would not all be of the same weights, once `wanted` were copied and what is superseded in
-    results/, `gone`, was not there: their network was trained anew, and what is committed of it stays as it is.
-    `trained`: by run, the one whose weights it has; that of Random is an SCE network's."""
+    results/, `gone`, was not there: their network, or the surrogate that it was attacked through, was trained anew, and what is
+    committed of it stays as it is. `specs`: by run; Random has an SCE network's weights."""
 
-    def weights(path: Path) -> str | None:
-        return (record.read_json(path) or {}).get("weights_sha256")
+    def weights(path: Path, key: str = "weights_sha256") -> str | None:
+        return (record.read_json(path) or {}).get(key)
+
+    def trained(run: str, surrogate: bool = False) -> str:
+        spec = specs.get(run)
+        return run if spec is None else (spec.surrogate() if surrogate else spec.trained()).run_id
 
     of_network: dict[str, dict[Path, Path]] = {}  # what is to be there, target -> source
     for path in filter(Path.is_file, wanted):
-        of_network.setdefault(trained.get(run_of(path), run_of(path)), {})[committed(path)] = path
+        of_network.setdefault(trained(run_of(path)), {})[committed(path)] = path
     torn: set[str] = set()
     for network, new in of_network.items():
         runs = {run_of(path) for path in new.values()}
         there = {path for run in runs for path in (record.results_dir() / run).rglob("*.json")} - set(gone)
         measured = {path for path in there | set(new) if path.name != "result.json"}
-        own = weights(record.runs_dir() / network / "result.json")
-        former = sum(weights(new.get(path, path)) not in (None, own) for path in measured) if own else 0
-        if former:
-            torn |= runs
-            record.log(
-                f"isce: {network} was trained anew, and {former} records are of its former weights: what results/ has of it is "
-                "left as it is; attack it again, or delete that, and publish again"
-            )
+        for through, key in ((network, "weights_sha256"), (trained(network, surrogate=True), "surrogate_sha256")):
+            own = weights(record.runs_dir() / through / "result.json")
+            former = sum(weights(new.get(path, path), key) not in (None, own) for path in measured) if own else 0
+            if former:
+                torn |= runs
+                record.log(
+                    f"isce: {through} was trained anew, and {former} records of {network} are of its former weights: what results/ "
+                    "has of them is left as it is; attack again, or delete that, and publish again"
+                )
     return torn
 
 

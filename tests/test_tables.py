@@ -673,12 +673,45 @@ def test_publish_does_not_part_a_network_from_its_attacks(
         load_or_evaluate(first, "cpu", progress=False)
     assert publish.publish("digits") == []
     said = capsys.readouterr().err
-    assert f"{first.spec.trained().run_id} was trained anew, and 2 records are of its former weights" in said
+    run = first.spec.trained().run_id
+    assert f"{run} was trained anew, and 2 records of {run} are of its former weights" in said
     assert {path: path.read_bytes() for path in (tmp_path / "results").rglob("*.json")} == committed
     load_or_evaluate(second, "cpu", progress=False)
     assert publish.publish("digits") == []
     measure()
     assert len(publish.publish("digits")) == 4
+
+
+def test_publish_does_not_part_a_surrogate_from_what_went_through_it(
+    digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path / "runs"))
+    digits = dataclasses.replace(digits, beyond="pgd_un_50@transfer")
+    monkeypatch.setattr(publish, "load", lambda _: digits)
+    monkeypatch.setattr(record, "results_dir", lambda: tmp_path / "results")
+    spec = digits.evaluation("mnist", "lenet5", "isce", "clean").spec
+    train.load_or_train(spec, "cpu", False)
+    wanted = digits.evaluation("mnist", "lenet5", "isce", "pgd_un_50@transfer")
+    load_or_evaluate(wanted, "cpu", progress=False)
+    publish.publish("digits")
+    there = publish.committed(wanted.path)
+    assert there.is_file()
+
+    shutil.rmtree(spec.surrogate().folder)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(record, "results_dir", lambda: tmp_path / "none")
+        elsewhere.setattr(train, "fit", other_fit(train.fit))
+        train.load_or_train(spec.surrogate(), "cpu", False)
+    published = there.read_bytes()
+    assert not any(spec.run_id in path for path in publish.publish("digits"))
+    assert (
+        f"{spec.surrogate().run_id} was trained anew, and 1 records of {spec.run_id} are of its"
+        in capsys.readouterr().err
+    )
+    assert there.read_bytes() == published
+    load_or_evaluate(wanted, "cpu", progress=False)
+    assert str(there.relative_to(tmp_path / "results")) in publish.publish("digits")
+    assert there.read_bytes() != published
 
 
 def other_fit(fit: Callable[..., Any]) -> Callable[..., Any]:
