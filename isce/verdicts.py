@@ -515,7 +515,8 @@ def _theory(profile: Profile) -> dict[str, Finding]:
         held.append(not broken)
         but = f"all but {broken}" if broken else "all"
         found.append(f"{of}, s = {scale:g}: L_I > L in {but} of {int(asked.sum())}")
-    rises = ~theory.assumptions(f, f_adv, 0)[0]["P falls"]
+    holds, _ = theory.assumptions(f, f_adv, 0)
+    rises = ~holds["P falls"]
     logits = torch.linspace(-1, 1, 201).double()
     return {
         "C10": Finding(
@@ -526,7 +527,8 @@ def _theory(profile: Profile) -> dict[str, Finding]:
         "C11": Finding(
             grade(held),
             f"random pairs with z > 0 at both ends whose P(i) falls (L > 0): {'; '.join(found)}. That P(i) falls does not follow "
-            f"from f_i(x + delta) < f_i(x): of {len(f)} pairs of unit logits it rises in {int(rises.sum())}, and there L_I < L at s = 1{on_pairs}",
+            f"from f_i(x + delta) < f_i(x): of {len(f)} pairs of unit logits it rises in {int(rises.sum())}, with L_I > L in "
+            f"{int((rises & holds['L_I > L']).sum())} of them at s = 1{on_pairs}",
             test="closed form at random pairs",
         ),
         "C12": Finding(
