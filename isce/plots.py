@@ -339,11 +339,9 @@ def ablation_surface(panels: Sequence[Panel], *, title: str = "") -> Figure:
         best = f"{len(i)} settings alike" if len(i) > 2 else best
         span = f"{accuracy.min():.1f} to {accuracy.max():.1f} %, best at" + ("\n" if len(i) == 2 else " ")
         ax = _axes3d(figure, rows, columns, k + 1, f"{panel['title']}\n{span}{best}")
-        mesh, look = (
-            np.meshgrid(s, m, indexing="ij"),
-            {"edgecolor": "white", "linewidth": 0.4, "rcount": 40, "ccount": 40},
-        )
-        ax.plot_surface(*mesh, accuracy, cmap="viridis", **look)
+        mesh, colors = np.meshgrid(s, m, indexing="ij"), {"vmin": accuracy.min(), "vmax": accuracy.max()}
+        look = {"cmap": "viridis", "edgecolor": "white", "linewidth": 0.4, "rcount": 40, "ccount": 40}
+        ax.plot_surface(*mesh, accuracy, **look, **colors)
         dots = {"s": 7, "color": INK, "linewidths": 0, "depthshade": False}
         ax.plot_wireframe(*mesh, accuracy, color=INK, linewidth=0.5, alpha=0.5, rcount=40, ccount=40, zorder=8)
         ax.scatter(*mesh, accuracy, zorder=9, **dots)

@@ -218,7 +218,10 @@ def glance(nets: Sequence[tuple[str, str, str]]) -> str:
         dataset, level = profile.stand_in[block], profile.eps[block][-1]
         head = f"{DATASETS[dataset].label}, {BACKBONES[backbone]}, {profile.epochs_of(dataset, backbone)} epochs, "
         head += f"ε = {level:g}, n = {n}, {seeds} seed{'s' if seeds > 1 else ''}"
-        columns[head] = {where: text(cell | {"of": n, "of_seeds": seeds}) for where, cell in found.items()}
+        columns[head] = {
+            (words, label): text(cell | {"of": cell.get("n", n) if words == CLEAN else n, "of_seeds": seeds})
+            for (words, label), cell in found.items()
+        }
     wide = pd.DataFrame(columns).rename_axis(["attack", "method"]).reset_index()
     wide["attack"] = wide["attack"].where(~wide["attack"].duplicated(), "")
     return str(wide.to_markdown(index=False))

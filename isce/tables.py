@@ -61,6 +61,12 @@ def nested(found: Sequence[dict[int, np.ndarray]]) -> list[dict[int, np.ndarray]
     return [{seed: right[:n] for seed, right in seeds.items()} for seeds in found]
 
 
+def shared(found: Sequence[dict[int, np.ndarray]]) -> list[dict[int, np.ndarray]]:
+    """Outcomes by seed, of the seeds that all have, and `nested`: what another seed lacks costs none of these images."""
+    seeds = sorted(set.intersection(*map(set, found)))
+    return nested([{seed: right[seed] for seed in seeds} for right in found])
+
+
 def commit_of(done: dict[str, Any]) -> str:
     """The commit that made a record, and whether its tree was changed beyond it, as it is shown."""
     source = done["provenance"]
@@ -90,8 +96,8 @@ def p_below(ours: dict[int, np.ndarray], theirs: dict[int, np.ndarray]) -> float
     1.0 unless ours is above with every seed that both have (a seed is one start and one order of batches for all methods), or
     where they share none: a test over images knows nothing of other trainings.
     """
-    ours, theirs = nested([ours, theirs])
-    lead = [ours[seed].astype(int) - theirs[seed] for seed in set(ours) & set(theirs)]
+    ours, theirs = shared([ours, theirs])
+    lead = [ours[seed].astype(int) - theirs[seed] for seed in ours]
     return sign_flip(np.sum(lead, axis=0)) if lead and all(one.sum() > 0 for one in lead) else 1.0
 
 
@@ -271,7 +277,7 @@ def attacked(profile: Profile, block: str, backbone: str, methods: Sequence[str]
                 found = measure(evaluations, at) if attack in own or column in optional else None
                 asked = found is not None if column in optional else attack in own
                 cell = {"level": evaluations[0].levels[at], "accuracy": math.nan, "asked": asked, "beside": ""}
-                cell |= (found or {}) | {"of": profile.n_of(block, backbone)}
+                cell |= (found or {}) | {"of": max(evaluations[0].n or 0, profile.n_of(block, backbone))}
                 rows.append({**where, "attack": attack, "column": column, **cell})
         for at, level in enumerate(profile.eps[block]):
             found = met(profile, block, backbone, method, level, further=True)
@@ -301,7 +307,7 @@ def recorded(long: pd.DataFrame) -> pd.DataFrame:
 
 def text(cell: Any) -> str:
     """A cell in Markdown: `43.5 [40.5, 46.6]`, or `43.5 ± 1.2 [40.5, 46.6]` over several seeds; `**43.5**` if it is the best,
-    `43.5†` if it is tied with it; ` (n = 1000, 1 of 3 seeds)` behind where that is fewer than the profile wants, ` (paper: 28.26)`
+    `43.5†` if it is tied with it; ` (n = 1000, 1 of 3 seeds)` behind where that is not what the profile wants, ` (paper: 28.26)`
     or ` (n.r.)`. NO_RECORD for none; nothing where none is asked for.
     """
     if not cell.get("asked", True):
@@ -311,10 +317,10 @@ def text(cell: Any) -> str:
         return NO_RECORD + beside
     number = f"{cell['accuracy']:.1f}" + (f" ± {cell['std']:.1f}" if cell["seeds"] > 1 else "")
     number = {"best": f"**{number}**", "tied": f"{number}†"}.get(cell.get("mark", ""), number)
-    fewer = [f"n = {cell['n']:.0f}"] if cell["n"] < cell["of"] else []
-    fewer += [f"{cell['seeds']:.0f} of {cell['of_seeds']:.0f} seeds"] if cell["seeds"] < cell["of_seeds"] else []
-    less = f" ({', '.join(fewer)})" if fewer else ""
-    return f"{number} [{cell['low']:.1f}, {cell['high']:.1f}]{less}{beside}"
+    other = [f"n = {cell['n']:.0f}"] if cell["n"] != cell["of"] else []
+    other += [f"{cell['seeds']:.0f} of {cell['of_seeds']:.0f} seeds"] if cell["seeds"] < cell["of_seeds"] else []
+    unlike = f" ({', '.join(other)})" if other else ""
+    return f"{number} [{cell['low']:.1f}, {cell['high']:.1f}]{unlike}{beside}"
 
 
 def told(long: pd.DataFrame) -> pd.DataFrame:

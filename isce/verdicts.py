@@ -17,13 +17,14 @@ import torch
 from pandas.io.formats.style import Styler
 from scipy.stats import chi2
 from scipy.stats import f as f_distribution
+from torch import Tensor
 
 from isce import methods, paper, record, theory, train
 from isce.data import DATASETS
 from isce.evaluate import find, find_whole, label, parse, unpack
 from isce.methods import METHODS
 from isce.profiles import Profile
-from isce.tables import LEVEL, nested, outcomes, p_below, worst_outcomes
+from isce.tables import LEVEL, outcomes, p_below, shared, worst_outcomes
 
 STANDS, PART, FAILS, OPEN = "stands", "stands in part", "fails", "not run"
 UNDECIDED = "undecided"  # some of what the rule counts has a record, and the rest could turn the verdict
@@ -125,7 +126,7 @@ class Duel:
 
     @property
     def points(self) -> float:
-        return self.ours - self.theirs
+        return round(self.ours - self.theirs, 6)  # a gap of 50 points is not one of more than 50
 
 
 LOST, WON = Duel("", "", 0.0, 100.0, -1), Duel("", "", 100.0, 0.0, 1)  # what has no record could be either
@@ -157,8 +158,8 @@ def duels(found: Sequence[Case], rivals: Sequence[str], one: str = "isce") -> li
     for case in found:
         own = case.outcomes(one)
         for rival in rivals if own else []:
-            ours, theirs = nested([own, case.outcomes(rival)])
-            if seeds := sorted(set(ours) & set(theirs)):
+            ours, theirs = shared([own, case.outcomes(rival)])
+            if seeds := sorted(ours):
                 mean, other = (100 * float(np.mean([bits[seed] for seed in seeds])) for bits in (ours, theirs))
                 winner = int(p_below(ours, theirs) < LEVEL) - int(p_below(theirs, ours) < LEVEL)
                 fought.append(Duel(case.name, rival, mean, other, winner, len(ours[seeds[0]]), len(seeds)))
@@ -193,6 +194,8 @@ def every(found: Sequence[Duel]) -> str:
 
 
 def tally(found: Sequence[Duel]) -> str:
+    if not found:
+        return "not run"
     won, lost = sum(d.winner > 0 for d in found), sum(d.winner < 0 for d in found)
     ours, theirs = np.mean([d.ours for d in found]), np.mean([d.theirs for d in found])
     large, points = sum(d.points > 50 for d in found), [d.points for d in found]
@@ -222,7 +225,7 @@ def compared(
 
 
 def differences(found: Sequence[Duel]) -> str:
-    return ", ".join(signed(d.points) for d in found) + " points"
+    return ", ".join(signed(d.points) for d in found) + " points" if found else "not run"
 
 
 def size(found: Sequence[Duel]) -> str:
@@ -252,7 +255,7 @@ def _better(
     """C1 to C4, C13: I-SCE wins as many comparisons as the claim says, and keeps its clean accuracy where that is claimed."""
     duel, gaps = compared(profile, arm, numbers, attacks, [rival] if rival else _rivals(arm))
     clean, _ = compared(profile, arm, numbers, "clean", ["sce"]) if keeps_clean else (Known([]), "")
-    if not duel.found or (keeps_clean and not clean.found):
+    if not duel.found:
         return Finding(OPEN)
 
     def rule(found: list[Duel], clean: list[Duel]) -> str:
@@ -270,13 +273,13 @@ def _shallow(profile: Profile, arm: str) -> Finding:
     mmc_clean, _ = compared(profile, arm, [7], "clean", ["sce"], "mmc")
     near, first, columns = [], [], cases(profile, arm, [7], "deepfool")
     for case in columns:
-        found_of = zip(METHODS, nested([case.outcomes(m) for m in METHODS]), strict=True)
-        accuracy = {m: 100 * float(np.mean(list(bits.values()))) for m, bits in found_of if bits}
-        if len(accuracy) == len(METHODS):  # else nobody knows the best
+        found_of = dict(zip(METHODS, shared([case.outcomes(m) for m in METHODS]), strict=True))
+        if all(found_of.values()):  # else nobody knows the best
+            accuracy = {m: 100 * float(np.mean(list(bits.values()))) for m, bits in found_of.items()}
             best = max(value for method, value in accuracy.items() if method != "isce")
-            near.append(accuracy["isce"] - best)
+            near.append(round(accuracy["isce"] - best, 6))
             first.append(accuracy["mmc"] >= max(accuracy.values()))
-    if not (duel.found and mmc_clean.found and near):
+    if not (duel.found or near):
         return Finding(OPEN)
 
     def rule(found: list[Duel], mmc_clean: list[Duel], near: list[float], first: list[bool]) -> str:
@@ -294,9 +297,9 @@ def _shallow(profile: Profile, arm: str) -> Finding:
     known = (Known(near, unknown, (-100.0, 0.0)), Known(first, unknown, (False, True)))
     verdict, open_to = bounded(rule, duel, mmc_loses, *known)
     measured = (
-        f"(1, 2) {tally(duel.found)}{gaps}; (3) to the best of the others {', '.join(map(signed, near))} points, "
+        f"(1, 2) {tally(duel.found)}{gaps}; (3) to the best of the others {', '.join(map(signed, near)) or 'no'} points, "
         f"{len(near)} of {len(columns)} columns known; "
-        f"(4) MMC the best in {sum(first)} of {len(first)}, its clean accuracy {differences(mmc_clean.found)} to SCE"
+        f"(4) MMC the best in {sum(first)} of {len(first)}, its clean accuracy to SCE: {differences(mmc_clean.found)}"
     )
     return Finding(verdict, measured + open_to, size(duel.found), PAIRED)
 
@@ -305,15 +308,14 @@ def _adversarial_training(profile: Profile, arm: str) -> Finding:
     """C6."""
     clean, _ = compared(profile, arm, [2], "clean", ["sce"], "at")
     duel, gaps = compared(profile, arm, [1, 2], "pgd_un_50", ["at"])
-    if not duel.found:
+    if not (duel.found or clean.found):
         return Finding(OPEN)
 
     def rule(clean: list[Duel], found: list[Duel]) -> str:
         return grade([all(d.winner < 0 and d.points <= -1 for d in clean), all(d.winner > 0 for d in found)])
 
     verdict, open_to = bounded(rule, dataclasses.replace(clean, ends=(WON, LOST)), duel)
-    first = f"AT {differences(clean.found)} to SCE" if clean.found else "not run"
-    measured = f"(1) {first}; (2) I-SCE {differences(duel.found)} to AT{gaps}{open_to}"
+    measured = f"(1) AT to SCE: {differences(clean.found)}; (2) I-SCE to AT: {differences(duel.found)}{gaps}{open_to}"
     return Finding(verdict, measured, size(duel.found), PAIRED)
 
 
@@ -349,7 +351,7 @@ def ablation_test(grid: np.ndarray, seeds: np.ndarray, sides: tuple[int, int]) -
 
     grid (S * M, n), row by row of `sides`; seeds (R, n): which of the same n images each network is right on. That the networks of
     a grid differ at all (`cochran`) says little, where those of one setting do, too. In the words stand as well how wide
-    a grid the test would see, and `factors`, which asks the grid alone.
+    a grid the test would see, in points, and `factors`, which asks the grid alone.
     """
     over_grid, over_seeds = (100 * right.mean(1) for right in (grid, seeds))
     ratio, freedom = over_grid.var(ddof=1) / max(over_seeds.var(ddof=1), 1e-9), (len(grid) - 1, len(seeds) - 1)
@@ -358,8 +360,9 @@ def ablation_test(grid: np.ndarray, seeds: np.ndarray, sides: tuple[int, int]) -
         for right, a, what in ((grid, over_grid, "settings"), (seeds, over_seeds, "seeds of one"))
     ]
     of_s, of_m = factors(over_grid.reshape(sides))
+    least = math.sqrt(f_distribution.isf(LEVEL, *freedom))
     words += [
-        f"an sd {math.sqrt(f_distribution.isf(LEVEL, *freedom)):.1f} times as large would show",
+        f"significant from {least:.1f} times the seeds' sd on, {least * over_seeds.std(ddof=1):.2f} points",
         f"within the grid, additively: s p = {of_s:.2g}, m p = {of_m:.2g}",
     ]
     return ", ".join(words), float(f_distribution.sf(ratio, *freedom))
@@ -402,7 +405,7 @@ def _separation(profile: Profile, arm: str) -> Finding:
         n.add(ours["n"])
         trained = [record.find(spec.folder / "result.json") for spec in specs]
         right = [f"{done['metrics']['test_accuracy']:.1f}" if done else "unknown" for done in trained]
-        words = [f"{key} {ours[key]:.2f} and {theirs[key]:.2f}{' (above)' * (ours[key] > theirs[key])}" for key in keys]
+        words = [f"{key} {ours[key]:.3g} and {theirs[key]:.3g}{' (above)' * (ours[key] > theirs[key])}" for key in keys]
         found.append(f"{block}, {backbone}: {', '.join(words)}, clean accuracy {' and '.join(right)} %")
     if not found:
         return Finding(OPEN)
@@ -496,13 +499,20 @@ def _on_models(profile: Profile) -> tuple[str, str]:
     )
 
 
+def _ahead_below_zero() -> tuple[Tensor, Tensor]:
+    """A pair of unit logits as theory.boundary_pairs draws none: class 0 is ahead with f_0 = -0.2, below -m / (s - 1) at s = 2."""
+    f = torch.tensor([[-0.2] + [-math.sqrt(0.96 / 9)] * 9]).double()
+    f_adv = torch.tensor([[-0.2001] * 2 + [-0.795] + [-0.2028] * 7]).double()
+    return f / f.norm(), f_adv / f_adv.norm()
+
+
 def _theory(profile: Profile) -> dict[str, Finding]:
     on_pairs, on_risk = _on_models(profile)
     s, m = (t.double() for t in (torch.linspace(1, 2, 101), torch.linspace(0.001, 0.1, 100)))
     inside = bool((theory.z(s.unsqueeze(1), m) > 0).all())
     beyond = bool((theory.z(6.0, 10 * m) > 0).all())
     low, high = theory.positive_margins(torch.tensor(6.0, dtype=torch.float64))
-    f, f_adv = theory.boundary_pairs(20_000)
+    f, f_adv = (torch.cat(both) for both in zip(theory.boundary_pairs(20_000), _ahead_below_zero(), strict=True))
     lengths = {
         "unit logits": torch.ones(1, 1),
         "logits of lengths 0.5 to 6": torch.linspace(0.5, 6, len(f)).unsqueeze(1),
@@ -526,7 +536,7 @@ def _theory(profile: Profile) -> dict[str, Finding]:
         ),
         "C11": Finding(
             grade(held),
-            f"random pairs with z > 0 at both ends whose P(i) falls (L > 0): {'; '.join(found)}. That P(i) falls does not follow "
+            f"random pairs, and one with f_i = -0.2 ahead, with z > 0 at both ends whose P(i) falls (L > 0): {'; '.join(found)}. That P(i) falls does not follow "
             f"from f_i(x + delta) < f_i(x): of {len(f)} pairs of unit logits it rises in {int(rises.sum())}, with L_I > L in "
             f"{int((rises & holds['L_I > L']).sum())} of them at s = 1{on_pairs}",
             test="closed form at random pairs",

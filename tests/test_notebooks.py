@@ -1,5 +1,6 @@
 """Notebooks are what papermill, nbval and a reader expect of them; nbval itself runs them (`make test`)."""
 
+import json
 import os
 import re
 import subprocess
@@ -99,3 +100,30 @@ def test_bad_parameters_end_papermill_with_one_clear_line(
     assert done.returncode != 0
     assert words in done.stderr.strip().splitlines()[-1]
     assert not (tmp_path / "runs").exists()
+
+
+def test_attack_draws_attacks_on_fewer_images(tmp_path: Path) -> None:
+    """As the full profile asks for: a figure for each n, and SimBA's two surfaces are two curves."""
+    out = tmp_path / "out.ipynb"
+    given = {
+        "method": "isce",
+        "attacks": "deepfool_10,deepfool_10@raw,simba,simba@raw,pgd_un_10",
+        "fewer": {"deepfool_10@raw": 9, "simba@raw": 7, "pgd_un_10": 5},
+        "epochs": 1,
+        "n": 20,
+    }
+    done = subprocess.run(
+        ["papermill", str(FOLDER / "attack.ipynb"), str(out), "--no-progress-bar", "-y", json.dumps(given)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "ISCE_RUNS": str(tmp_path / "runs")},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    drawn = [
+        sum("image/png" in o.get("data", {}) for o in cell.outputs)
+        for cell in nbformat.read(out, as_version=4).cells
+        if cell.cell_type == "code"
+    ]
+    assert sum(drawn) == 4
+    assert sorted(drawn)[-2:] == [2, 2]  # smallest perturbations of 20 and of 9 images, queries of 20 and of 7
