@@ -36,12 +36,12 @@ def to_train(wildcards):
     """The methods of a training job that are run on this data set, as whichever of the paper's."""
     blocks = [block for block, dataset in profile.stand_in.items() if dataset == wildcards.dataset]
     names = [profile.only(profile.train_jobs[int(wildcards.job)], block, wildcards.backbone) for block in blocks]
-    return dict.fromkeys(methods.parse(",".join(filter(None, names))))
+    return dict.fromkeys(sum(names, []))
 
 
 def trained(wildcards):
     """The training jobs that hold an attack job's methods, but those of which nothing is run on this network."""
-    needed = {methods.get(m).trained_as or m for m in methods.parse(attacked(wildcards))}
+    needed = {methods.get(m).trained_as or m for m in attacked(wildcards)}
     run = lambda group: profile.only(group, wildcards.block, wildcards.backbone)
     jobs = [j for j, group in enumerate(profile.train_jobs) if needed & set(methods.parse(group)) and run(group)]
     dataset = profile.stand_in[wildcards.block]
@@ -51,14 +51,14 @@ def trained(wildcards):
 def made_for(wildcards):
     """By method of an attack job, its attacks that the others do not meet."""
     shared = {*profile.common_attacks(wildcards.block, wildcards.backbone), *evaluate.parse(profile.strongest)}
-    own = {m: profile.attacks(wildcards.block, wildcards.backbone, m) for m in methods.parse(attacked(wildcards))}
+    own = {m: profile.attacks(wildcards.block, wildcards.backbone, m) for m in attacked(wildcards)}
     return {m: ",".join(a for a in found if a not in shared) for m, found in own.items()}
 
 
 def evaluated(wildcards):
     """The records of an attack job. They are named by all that shapes them, so that a job whose recipe has changed runs again."""
     run = lambda m: profile.evaluations(wildcards.block, wildcards.backbone, m, int(wildcards.seed))
-    return [e.path.name for m in methods.parse(attacked(wildcards)) for e in run(m)]
+    return [e.path.name for m in attacked(wildcards) for e in run(m)]
 
 
 # Of the jobs that make other records: versions, and every method's settings.
@@ -134,7 +134,7 @@ rule attack:
     params:
         given=lambda w: json.dumps(dict(
             dataset=profile.stand_in[w.block], backbone=w.backbone,
-            method=attacked(w), attacks=",".join(profile.common_attacks(w.block, w.backbone)),
+            method=",".join(attacked(w)), attacks=",".join(profile.common_attacks(w.block, w.backbone)),
             strongest=profile.strongest, adaptive=made_for(w),
             eps=profile.eps[w.block], simba_steps=profile.simba_steps[w.block], simba_queries=profile.simba_queries[w.block],
             n=profile.n_of(w.block, w.backbone), fewer=profile.fewer, seed=int(w.seed),
@@ -178,7 +178,7 @@ rule figure:
     input:
         notebooks / "{name}.ipynb",
     output:
-        f"{done}/{{name,figure.*|gradient_masking|theory|curves}}.ipynb",
+        f"{done}/{{name,{'|'.join(figures)}}}.ipynb",
     resources:
         gpu=gpu,
     params:

@@ -10,40 +10,6 @@ stronger), for minimal-norm attacks the median norm of the images right at first
 images; their row is to be compared with the one of ours on as many. Passes are calls of the model, images those rows summed.
 The table is printed, and written to results/benchmarks/attacks-<dataset>-<models>-<attacks>.json,
 with versions and machine.
-
-What was tried, on LeNet-5 and MNIST with torch 2.15 on CPU cores (milliseconds for 128 images, one thread, unless
-said otherwise; differences of a few per cent are noise):
-
-* The model first, since an attack is no faster than its passes. A forward and backward pass took 27 ms. Two thirds of
-  that was oneDNN's gradient in a one-channel input (13 to 18 ms; by im2col 1.2 ms: `PixelConv2d`), a tenth torch's
-  max pooling of contiguous tensors (3.1 ms, now 0.3 ms: `MaxPool2x2`). Now 9 to 10 ms, and 3 ms instead of 5 ms
-  without gradients. Peers profit alike.
-* Parameters that ask for no gradient during an attack (`held`) save another 10 to 15 %: the graph keeps fewer
-  activations.
-* Batches: up to 512 images a forward pass takes 23 us an image, with 1,000 it takes 52 to 74 us: the activations
-  leave the cache, and each pass maps and unmaps its memory anew. So 512 at a time by default. Forcing the allocator
-  to keep memory (MALLOC_TRIM_THRESHOLD_) removed the page faults and changed the time at 512 by less than 10 %.
-* FAB's projection by sorting took 40 ms for 512 images, twice the rest of a step; by Newton's method (4 or 5 steps)
-  12 ms.
-* APGD kept a graph through all of its iterates, because `x`, `x_old` and `x_best` began as one tensor that became a
-  leaf: about 200 MB lost for good in each call, and slower steps. A test now counts the tensors that outlive an
-  attack.
-* DeepFool, 300 images. A forward pass without gradients decides who leaves before the nine gradients are taken: 1.42
-  s; judging by the forward pass that also gives the gradients: 1.54 s; adv-lib, which does the latter: 1.53 s.
-* DeepFool's margin, same images. Done beyond 1024 machine epsilons of the largest logit: 2,282 images in passes with
-  gradients; beyond 128, still well above rounding: 1,914; beyond 32: 1,869; adv-lib, at any positive margin: 2,160.
-* DeepFool's nine gradients of 128 images: a loop over one graph 89 ms, vmap (is_grads_batched) 85 ms, one pass of a
-  ninefold batch 190 ms. The loop stays: next to nothing to gain, and it works for every model.
-* SimBA, 300 images, 300 queries. Every image at its own direction and sign, one query a pass: 3.60 s (87,951 images
-  passed); both signs of a direction as one batch of 2B: 4.03 s (92,730). It is within 5 % of its forward passes now:
-  50 times ART per image and query would need passes faster than the model's.
-* FAB, 100 images, 20 steps, judged by a safe margin within its loop, stalls at the boundary: median l2 norm 1.49 on
-  SCE, adv-lib 1.38. Judged by the decision, with the safe margin left to a final search along the ray: 1.38.
-* PGD where nobody falls, over the floor: out of place x1.055 (batch 256) and x1.095 (64); in place with addcmul
-  x1.033 and x1.105. No difference beyond noise: the plain form stays. What is left is dispatch of small operations.
-* AutoAttack where most images survive is bound by its passes (100 + 900 + 900 x 2 + 5,000 of them), which every
-  implementation must make: the gain over torchattacks is FAB's projection and Square's bookkeeping, not a factor of
-  two.
 """
 
 import argparse

@@ -103,7 +103,7 @@ def main() -> None:
             rows[name] = {"stage": name, **sums, "at once": args.at_once}
             print("  ".join(f"{key} {value}" for key, value in rows[name].items()), flush=True)
             source = record.provenance(device, "", time.perf_counter() - start, 0)
-            record.write_json(path, {"schema": record.SCHEMA, "rows": list(rows.values()), "provenance": source})
+            record.write_json(path, {"rows": list(rows.values()), "provenance": source})
         if not left():
             print(f"stopped after {args.minutes:g} minutes; the same command goes on")
             break

@@ -324,7 +324,7 @@ def main() -> None:
         on = device.type if device.type != "cpu" else f"cpu-{torch.backends.cpu.get_cpu_capability().lower()}"
         path = record.results_dir() / "benchmarks" / f"training-{on}-{dataset}-{backbone}.json"
         source = record.provenance(device, "", time.perf_counter() - start, len(rows))
-        record.write_json(path, {"schema": record.SCHEMA, "settings": vars(args), "rows": rows, "provenance": source})
+        record.write_json(path, {"settings": vars(args), "rows": rows, "provenance": source})
         print(path)
 
 

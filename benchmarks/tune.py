@@ -53,7 +53,6 @@ def main() -> None:
         place, data.DATASETS[args.dataset].sha256, time.perf_counter() - start, metrics["validation_n"]
     )
     content = {
-        "schema": record.SCHEMA,
         "kind": "tuning",
         "epochs": spec.epochs,
         "n": metrics["validation_n"],

@@ -161,10 +161,8 @@ def deepfool(
                     (w_k,) = torch.autograd.grad(f[:, k].sum(), x, retain_graph=True)
                     score = (f[:, k].abs() / norm_of(w_k)).detach()  # infinite or NaN where nothing moves f_k
                     closer = (score < nearest) & (own != k) & unchanged
-                    nearest, length = (
-                        torch.where(closer, score, nearest),
-                        torch.where(closer, f[:, k].abs() / 2, length),
-                    )
+                    nearest = torch.where(closer, score, nearest)
+                    length = torch.where(closer, f[:, k].abs() / 2, length)
                     w = torch.where(per_image(closer, w), w_k, w)
                 z = z + steepest(w, length=length.detach())
             done.append((clean + (1 + eps) * z).clamp(0, 1))

@@ -38,7 +38,6 @@ from isce.attacks.common import (
     held,
     logits_of,
     misled,
-    whole,
 )
 from isce.attacks.norms import norm_of, random_in_ball
 from isce.attacks.objectives import Objective, ce
@@ -67,8 +66,20 @@ class Check:
         return {True: "pass", False: "FAIL", None: "-"}[self.passed]
 
 
-def skipped(name: str, source: str, why: str) -> Check:
-    return Check(name, None, {}, source, f"Not applicable: {why}.")
+SOURCES = {
+    "single step": "C 5.2", "more steps": "C 4.8", "restarts": "C 4.9", "larger eps": "C 5.2", "unbounded eps": "C 5.3",
+    "black box": "C 5.4, A", "transfer": "C 4.5", "noise": "C 4.11", "objective": "ours", "zero gradients": "A",
+    "saturation": "ours", "gradient norms": "ours", "finite differences": "ours, after C 4.7", "deepfool": "ours",
+    "randomness": "A, C 4.6", "probabilities": "A", "one by one": "ours, after A",
+}  # fmt: skip
+
+
+def _check(name: str, passed: bool | None, numbers: dict[str, float], says: str) -> Check:
+    return Check(name, passed, numbers, SOURCES[name], says)
+
+
+def skipped(name: str, why: str) -> Check:
+    return _check(name, None, {}, f"Not applicable: {why}.")
 
 
 # The checks. felled (n,) bool: the images that an attack turned, of the n that the model had right.
@@ -79,61 +90,37 @@ def beyond_tolerance(count: int, n: int) -> bool:
     return bool(binomtest(count, n, TOLERANCE, alternative="greater").pvalue < LEVEL)
 
 
-def _too_few(name: str, source: str, n: int) -> Check | None:
+def _too_few(name: str, n: int) -> Check | None:
     """Where not even the loss of all n images would be beyond the tolerance."""
-    return None if beyond_tolerance(n, n) else skipped(name, source, f"{n} image can show nothing, give more")
-
-
-def _compare(name: str, source: str, what: str, felled: Tensor, other: str, felled_by_other: Tensor) -> Check:
-    if few := _too_few(name, source, len(felled)):
-        return few
-    n, alone = len(felled), int((felled_by_other & ~felled).sum())
-    left, left_by_other = _percent(~felled), _percent(~felled_by_other)
-    numbers = {"images": n, "alone": alone, "standing": left, "standing_other": left_by_other}
-    says = f"{other} alone fells {alone} of {n} images; {left:.1f} % withstand {what}, {left_by_other:.1f} % {other}."
-    return Check(name, not beyond_tolerance(alone, n), numbers, source, says[0].upper() + says[1:])
+    return None if beyond_tolerance(n, n) else skipped(name, f"{n} image can show nothing, give more")
 
 
 def _percent(flags: Tensor) -> float:
     return 100 * float(flags.double().mean())
 
 
-def single_step(felled: Tensor, by_one_step: Tensor) -> Check:
-    """Iterated attacks are at least as strong as one step."""
-    return _compare("single step", "C 5.2", "PGD", felled, "one step", by_one_step)
+PAIRS = {  # the first attack is to fell all that the second does
+    "single step": ("PGD", "one step"),  # iterated attacks are at least as strong as one step
+    "more steps": ("PGD", "twice the steps"),  # the attack has converged: going on for as many steps changes nothing
+    "restarts": ("PGD", "PGD with restarts"),  # no start is much luckier than another
+    "black box": ("PGD", "Square"),  # gradients help: an attack without them fells nothing that PGD does not
+    "transfer": ("PGD", "transfer from SCE"),  # the model's own gradients are better than those of an SCE model
+    "noise": ("PGD", "random noise"),  # many random directions of norm eps are weaker than gradients
+    # Cross-entropy as peers compute it in float32. Where it fails, attack by the margin: gradients need not be masked, a
+    # linear softmax classifier can fail this, too.
+    "objective": ("PGD on float32 cross-entropy", "PGD on the margin"),
+}
 
 
-def more_steps(felled: Tensor, by_twice_the_steps: Tensor) -> Check:
-    """The attack has converged: going on for as many steps again changes nothing."""
-    return _compare("more steps", "C 4.8", "PGD", felled, "twice the steps", by_twice_the_steps)
-
-
-def more_restarts(felled: Tensor, by_restarts: Tensor) -> Check:
-    """No start is much luckier than another."""
-    return _compare("restarts", "C 4.9", "PGD", felled, "PGD with restarts", by_restarts)
-
-
-def black_box(felled: Tensor, by_square: Tensor) -> Check:
-    """Gradients help: an attack without them fells nothing that PGD does not."""
-    return _compare("black box", "C 5.4, A", "PGD", felled, "Square", by_square)
-
-
-def transfer(felled: Tensor, by_transfer: Tensor) -> Check:
-    """The model's own gradients are better than those of an SCE model."""
-    return _compare("transfer", "C 4.5", "PGD", felled, "transfer from SCE", by_transfer)
-
-
-def noise(felled: Tensor, by_noise: Tensor) -> Check:
-    """Random directions of norm eps, many of them, are weaker than gradients."""
-    return _compare("noise", "C 4.11", "PGD", felled, "random noise", by_noise)
-
-
-def objectives(felled_by_ce: Tensor, by_margin: Tensor) -> Check:
-    """Cross-entropy, as peers compute it in float32, serves the attack as well as the logits' margin does.
-
-    Where it does not, attack by the margin: gradients need not be masked, a linear softmax classifier can fail this, too.
-    """
-    return _compare("objective", "ours", "PGD on float32 cross-entropy", felled_by_ce, "PGD on the margin", by_margin)
+def compared(name: str, felled: Tensor, by_other: Tensor) -> Check:
+    """One of `PAIRS`: does the second attack fell, alone, more than the tolerance?"""
+    if few := _too_few(name, len(felled)):
+        return few
+    (what, other), n, alone = PAIRS[name], len(felled), int((by_other & ~felled).sum())
+    left, left_by_other = _percent(~felled), _percent(~by_other)
+    numbers = {"images": n, "alone": alone, "standing": left, "standing_other": left_by_other}
+    says = f"{other} alone fells {alone} of {n} images; {left:.1f} % withstand {what}, {left_by_other:.1f} % {other}."
+    return _check(name, not beyond_tolerance(alone, n), numbers, says[0].upper() + says[1:])
 
 
 def larger_eps(felled: Mapping[float, Tensor]) -> Check:
@@ -141,7 +128,7 @@ def larger_eps(felled: Mapping[float, Tensor]) -> Check:
     levels = sorted(felled)
     lost = [int((felled[a] & ~felled[b]).sum()) for a, b in pairwise(levels)]
     first, last = felled[levels[0]], felled[levels[-1]]
-    if few := _too_few("larger eps", "C 5.2", len(first)):
+    if few := _too_few("larger eps", len(first)):
         return few
     n, gained = len(first), int((last & ~first).sum())
     rises = beyond_tolerance(gained, n) or not beyond_tolerance(int((~last).sum()), n)
@@ -149,16 +136,16 @@ def larger_eps(felled: Mapping[float, Tensor]) -> Check:
     says = ", ".join(f"{_percent(~felled[level]):.1f} % at {level:g}" for level in levels)
     numbers = {"images": n, "lost": max(lost), "gained": gained, **standing}
     passed = rises and not beyond_tolerance(max(lost), n)
-    return Check("larger eps", passed, numbers, "C 5.2", f"Withstand PGD: {says}; at most {max(lost)} lost in between.")
+    return _check("larger eps", passed, numbers, f"Withstand PGD: {says}; at most {max(lost)} lost in between.")
 
 
 def unbounded(felled: Tensor) -> Check:
     """With every image in reach, nothing withstands."""
-    if few := _too_few("unbounded eps", "C 5.3", len(felled)):
+    if few := _too_few("unbounded eps", len(felled)):
         return few
     n, left = len(felled), int((~felled).sum())
     says = f"{left} of {n} images withstand a PGD that may reach any image."
-    return Check("unbounded eps", not beyond_tolerance(left, n), {"images": n, "left": left}, "C 5.3", says)
+    return _check("unbounded eps", not beyond_tolerance(left, n), {"images": n, "left": left}, says)
 
 
 def zero_gradients(norms: Tensor) -> Check:
@@ -166,14 +153,14 @@ def zero_gradients(norms: Tensor) -> Check:
     squares of an L2 norm underflow."""
     n, zero, small = len(norms), int((norms == 0).sum()), int((norms < 1e-8).sum())
     says = f"The gradient of float32 cross-entropy is exactly zero for {zero} of {n} images, below 1e-8 for {small}."
-    return Check("zero gradients", zero == 0, {"images": n, "zero": zero, "below_1e-8": small}, "A", says)
+    return _check("zero gradients", zero == 0, {"images": n, "zero": zero, "below_1e-8": small}, says)
 
 
 def saturation(p: Tensor) -> Check:
     """No image whose p(y) (n,) is exactly 1 in float32, where cross-entropy has no gradient left."""
     n, one = len(p), int((p == 1).sum())
     says = f"p(y) is exactly 1 in float32 for {one} of {n} images; its median is {float(p.median()):.6f}."
-    return Check("saturation", one == 0, {"images": n, "one": one, "median": float(p.median())}, "ours", says)
+    return _check("saturation", one == 0, {"images": n, "one": one, "median": float(p.median())}, says)
 
 
 def gradient_norms(norms: Tensor, free: Tensor) -> Check:
@@ -185,23 +172,22 @@ def gradient_norms(norms: Tensor, free: Tensor) -> Check:
     median = float(free.median())
     passed = float(norms.median()) > 16 * torch.finfo(norms.dtype).eps * median
     says = f"Gradient norms, quantiles 5, 50, 95 %: {q['q5']:.1e}, {q['q50']:.1e}, {q['q95']:.1e}; log-odds' median {median:.1e}."
-    return Check("gradient norms", passed, {**q, "median_log_odds": median}, "ours", says)
+    return _check("gradient norms", passed, {**q, "median_log_odds": median}, says)
 
 
 def deepfool(on_outputs: Tensor, on_raw: Tensor) -> Check:
     """DeepFool's norms (n,), inf where it found none, are as small on the outputs as on the logits before normalisation."""
     a, b = float(on_outputs.median()), float(on_raw.median())
     says = f"DeepFool's median norm is {a:.3f} on the outputs, {b:.3f} on the raw logits."
-    return Check("deepfool", a < float("inf") and a <= 1.25 * b, {"outputs": a, "raw": b}, "ours", says)
+    return _check("deepfool", a < float("inf") and a <= 1.25 * b, {"outputs": a, "raw": b}, says)
 
 
 def randomness(passes: Tensor) -> Check:
     """Outputs (R, n, K) of R passes over the same images agree, each scaled to norm 1, to 1e-4."""
     unit = F.normalize(passes, dim=2)
     gap = max(float((one - unit[0]).norm(dim=1).max()) for one in unit)
-    return Check(
-        "randomness", gap <= 1e-4, {"gap": gap}, "A, C 4.6", f"Passes over the same images differ by up to {gap:.1e}."
-    )
+    says = f"Passes over the same images differ by up to {gap:.1e}."
+    return _check("randomness", gap <= 1e-4, {"gap": gap}, says)
 
 
 def probabilities(outputs: Tensor) -> Check:
@@ -209,7 +195,7 @@ def probabilities(outputs: Tensor) -> Check:
     low, high, off = float(outputs.min()), float(outputs.max()), float((outputs.sum(1) - 1).abs().max())
     says = f"Outputs lie in {low:.3g} to {high:.3g}; their sums differ from 1 by up to {off:.2g}."
     numbers = {"least": low, "largest": high, "sum_off_1": off}
-    return Check("probabilities", not (low > -1e-5 and high < 1 + 1e-5 and off < 1e-4), numbers, "A", says)
+    return _check("probabilities", not (low > -1e-5 and high < 1 + 1e-5 and off < 1e-4), numbers, says)
 
 
 def one_by_one(together: Tensor, alone: Tensor) -> Check:
@@ -219,7 +205,7 @@ def one_by_one(together: Tensor, alone: Tensor) -> Check:
     """
     gap = float((together - alone).norm(dim=1).max() / together.norm(dim=1).max())
     says = f"An image's output in a batch and alone differ by up to {gap:.1e} of the largest."
-    return Check("one by one", gap <= 1e-3, {"gap": gap}, "ours, after A", says)
+    return _check("one by one", gap <= 1e-3, {"gap": gap}, says)
 
 
 def finite_differences(predicted: Tensor, measured: Tensor) -> Check:
@@ -227,7 +213,7 @@ def finite_differences(predicted: Tensor, measured: Tensor) -> Check:
     rms = [change.double().square().mean(0).sqrt() for change in (predicted, measured)]
     ratio = float((rms[0] / rms[1].clamp_min(1e-30)).median())
     says = f"Over random steps the gradient predicts {ratio:.2f} times the change that is found (median image)."
-    return Check("finite differences", 0.2 <= ratio <= 5, {"ratio": ratio}, "ours, after C 4.7", says)
+    return _check("finite differences", 0.2 <= ratio <= 5, {"ratio": ratio}, says)
 
 
 # Measuring
@@ -279,9 +265,7 @@ def run_checks(
     Raises:
         ValueError, TypeError: bad input, as in `isce.attacks`; no image that the model has right.
     """
-    check_numbers(norm, eps=eps, steps=steps, restarts=restarts, queries=queries, batch_size=batch_size)
-    if not whole(draws) or draws < 1:
-        raise ValueError(f"draws must be a whole number, at least 1, got {draws!r}")
+    check_numbers(norm, eps=eps, steps=steps, restarts=restarts, queries=queries, draws=draws, batch_size=batch_size)
     check_images(model, images, labels)
     batch_size = int(batch_size or 256)
     devices = [images.device] if images.is_cuda else []
@@ -314,30 +298,30 @@ def run_checks(
 
         def by_square() -> Check:
             if x.dim() != 4:
-                return skipped("black box", "C 5.4, A", "Square needs images (N, C, H, W)")
-            return black_box(felled(), judge(run(attacks.square, queries=queries)))
+                return skipped("black box", "Square needs images (N, C, H, W)")
+            return compared("black box", felled(), judge(run(attacks.square, queries=queries)))
 
         def by_transfer() -> Check:
             if surrogate is None:
-                return skipped("transfer", "C 4.5", "no surrogate was given")
+                return skipped("transfer", "no surrogate was given")
             found = run(
                 attacks.pgd, surrogate, steps=steps, early_stop=False
             )  # far beyond its boundary, as the model's lies elsewhere
-            return transfer(felled(), judge(found) | judge(evaluate.to_the_edge(found, x, eps, norm)))
+            return compared("transfer", felled(), judge(found) | judge(evaluate.to_the_edge(found, x, eps, norm)))
 
         def by_noise() -> Check:
             ever, d = torch.zeros_like(y, dtype=torch.bool), x[0].numel()
             for draw in range(draws):
                 step = random.signs(seeds, draw, d) if norm == "linf" else F.normalize(random.normal(seeds, draw, d))
                 ever |= judge((x + eps * step.to(x).view_as(x)).clamp(0, 1))
-            return noise(felled(), ever)
+            return compared("noise", felled(), ever)
 
         def by_deepfool() -> Check:
             if not callable(getattr(model, "raw_logits", None)):
-                return skipped("deepfool", "ours", "the model has no raw_logits")
+                return skipped("deepfool", "the model has no raw_logits")
             raw = attacks.RawLogits(model)
             if torch.equal(outputs(raw, x), clean):
-                return skipped("deepfool", "ours", "the outputs are the raw logits")
+                return skipped("deepfool", "the outputs are the raw logits")
             found = [attacks.deepfool(m, x, y, steps=steps, norm=norm, batch_size=batch_size) for m in (model, raw)]
             on_outputs, on_raw = (norm_of(z - x, norm).where(judge(z), torch.inf) for z in found)
             return deepfool(on_outputs, on_raw)
@@ -364,19 +348,19 @@ def run_checks(
 
         def by_itself() -> Check:
             if not passes().passed:
-                return skipped("one by one", "ours, after A", "the outputs are random")
+                return skipped("one by one", "the outputs are random")
             return one_by_one(clean, outputs(model, x, 1))
 
         every: dict[str, Callable[[], Check]] = {
-            "single step": lambda: single_step(felled(), judge(run(attacks.fgsm, objective=objective))),
-            "more steps": lambda: more_steps(felled(), pgd(steps=2 * steps, step_size=2.5 * eps / steps)),
-            "restarts": lambda: more_restarts(felled(), pgd(restarts=restarts)),
+            "single step": lambda: compared("single step", felled(), judge(run(attacks.fgsm, objective=objective))),
+            "more steps": lambda: compared("more steps", felled(), pgd(steps=2 * steps, step_size=2.5 * eps / steps)),
+            "restarts": lambda: compared("restarts", felled(), pgd(restarts=restarts)),
             "larger eps": lambda: larger_eps({eps * k: felled() if k == 1 else pgd(eps=eps * k) for k in EPS_FACTORS}),
             "unbounded eps": lambda: unbounded(pgd(eps=float(norm_of(torch.ones_like(x[:1]), norm)))),
             "black box": by_square,
             "transfer": by_transfer,
             "noise": by_noise,
-            "objective": lambda: objectives(pgd(objective=cross_entropy), pgd(objective="margin")),
+            "objective": lambda: compared("objective", pgd(objective=cross_entropy), pgd(objective="margin")),
             "zero gradients": lambda: zero_gradients(gradients(cross_entropy).flatten(1).abs().amax(1)),
             "saturation": lambda: saturation(clean.softmax(1).gather(1, y[:, None])[:, 0]),
             "gradient norms": lambda: gradient_norms(norm_of(gradients(cross_entropy)), norm_of(gradients(ce))),
@@ -411,24 +395,18 @@ def load_or_check(
     payload = {"spec": spec.payload(), "parameters": parameters, "version": [version, evaluate.VERSION]}
     path, place = spec.folder / "checks" / f"{record.run_id(payload)}.json", record.pick_device(device)
     model = train.load_or_train(spec, device, progress)
-    weights = (train.result(spec) or {})["weights_sha256"]
+    through = None if spec.method == "sce" else spec.surrogate()
+    weights = train.weights_of(spec)
 
-    def through() -> str | None:
-        return None if spec.method == "sce" else (train.result(spec.surrogate()) or {}).get("weights_sha256")
+    def here() -> dict[str, str | None]:
+        return {"weights_sha256": weights, "surrogate_sha256": train.weights_of(through) if through else None}
 
     with record.lock(path):
-        done, other = record.read_json(path), through()
-        if (
-            done is None
-            or done.get("weights_sha256") != weights
-            or (other is not None and done.get("surrogate_sha256", other) != other)
-        ):
+        done = record.read_json(path)
+        if done is None or not train.fits(done, here()):
             if progress:
                 record.log(f"isce: checks of {spec.run_id}")
-            surrogate = None
-            if spec.method != "sce":
-                sce = spec.surrogate()
-                surrogate = train.load_or_train(sce, device, progress)
+            surrogate = train.load_or_train(through, device, progress) if through else None
             split = data.subset(data.load(spec.dataset).test, n).to(place)
             settings = {name: value for name, value in parameters.items() if name != "n"}
             started = time.perf_counter()
@@ -436,7 +414,7 @@ def load_or_check(
             seconds = time.perf_counter() - started
             done = {
                 "schema": record.SCHEMA, "kind": "checks", "run_id": path.stem, "spec": spec.payload(),
-                "parameters": parameters, "weights_sha256": weights, "surrogate_sha256": through(),
+                "parameters": parameters, **here(),
                 "checks": [_plain(check) for check in checks],
                 "provenance": record.provenance(place, DATASETS[spec.dataset].sha256, seconds, n),
             }  # fmt: skip

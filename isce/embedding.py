@@ -13,6 +13,7 @@ from torch import Tensor
 from isce import data
 from isce.attacks.common import held
 from isce.losses import normalize_logits
+from isce.methods import LinearHead
 from isce.models import Classifier
 from isce.train import Spec, fit
 
@@ -121,9 +122,11 @@ def sides(descent: Tensor, y: Tensor) -> tuple[float, float]:
 def norms_in_training(spec: Spec, device: torch.device, factor: float = 1.0, progress: bool = True) -> Tensor:
     """Mean norm of the raw logits of each epoch's batches (epochs,), in a training of `spec` of which nothing is kept.
 
-    `factor` multiplies the output layer, which must be linear (`model.head.linear`), before the first step.
+    `factor` multiplies the output layer, which must be linear, before the first step. ValueError where it is not.
     """
     model = spec.build().to(device)
+    if not isinstance(model.head, LinearHead):
+        raise ValueError(f"the output layer of {spec.method} is not linear")
     norms: list[Tensor] = []
     with torch.no_grad():
         for parameter in model.head.parameters():

@@ -26,7 +26,7 @@ from isce.attacks.common import check_images, check_numbers, default_batch, fini
 from isce.attacks.norms import norm_of, per_image
 from isce.data import DATASETS, Split
 from isce.models import InferenceTransform
-from isce.train import Spec, load_or_train, result
+from isce.train import Spec, fits, load_or_train, weights_of
 
 VERSION = 1  # of everything that shapes an attack's outcome; raise it when an attack changes
 STOPPED_EARLY = ("pgd", "apgd", "autoattack")  # attacks that take `early_stop`
@@ -89,10 +89,9 @@ ATTACKS: dict[str, Attack] = {
 GROUPS = {
     "pgd": ["pgd_tar_10", "pgd_un_10", "pgd_tar_50", "pgd_un_50"],
     "deepfool": ["deepfool_10", "deepfool_50"],
-    "paper": ["pgd_tar_10", "pgd_un_10", "pgd_tar_50", "pgd_un_50", "deepfool_10", "deepfool_50", "simba"],
 }
-SURFACES: dict[str, str] = {
-    "outputs": "the model's outputs",
+GROUPS["paper"] = [*GROUPS["pgd"], *GROUPS["deepfool"], "simba"]
+SURFACES: dict[str, str] = {  # but for the model's outputs, which attacks see where they name none
     "raw": "logits before the output's normalisation",
     "x20": "outputs times 20",
     "inference": "I-SCE's inference softmax, equation 2",
@@ -109,6 +108,8 @@ def parse(names: str) -> list[str]:
         record.choose("attack", what, [*ATTACKS, *GROUPS])
         if surface:
             record.choose("surface", surface, SURFACES)
+            if what == "clean":
+                raise ValueError(f"{part}: clean images are judged by the model's decisions, on no surface")
         found += [f"{name}@{surface}" if surface else name for name in GROUPS.get(what, [what])]
     return list(dict.fromkeys(found))
 
@@ -119,7 +120,9 @@ def label(name: str) -> str:
 
 
 def surface_of(model: nn.Module, surface: str, surrogate: nn.Module | None = None) -> nn.Module:
-    """What the attack sees of a model (`SURFACES`). Raises ValueError where the model has no such surface."""
+    """What the attack sees of a model: one of `SURFACES`, or if "" its outputs. Raises ValueError where it has no such surface."""
+    if not surface:
+        return model
     match record.choose("surface", surface, SURFACES):
         case "raw":
             return attacks.RawLogits(model)
@@ -192,8 +195,39 @@ def evaluate(
     if isinstance(images, Tensor) and images.dtype == torch.uint8:
         images = data.to_float(images)
     check_images(model, images, labels)
-    images = images.detach()
-    rows = []
+    images, rows = images.detach(), []
+
+    def at_levels(
+        what: str, seen: nn.Module, levels: Sequence[float], early_stop: bool
+    ) -> Iterator[tuple[float, Tensor, Tensor | None, Tensor | None]]:
+        """For each level: the level, what is to be judged there, and where they apply the smallest norms and the queries."""
+        attack, size = ATTACKS[what], batch_size
+        if isinstance(seen, attacks.Expectation) and images.is_cuda and size is None:
+            size = max(1, default_batch(images) // seen.samples)  # the graph is that of all its passes
+
+        def run(**options: Any) -> Any:
+            draws = torch.Generator().manual_seed(seed)
+            if what.startswith(STOPPED_EARLY):
+                options["early_stop"] = early_stop
+            if attack.kind != "queries" and not what.startswith("as_coded"):
+                options["norm"] = norm
+            return attack.run(seen, images, labels, generator=draws, batch_size=size, **options)
+
+        if attack.kind == "minimal":
+            points = run()
+            length = norm_of(points - images, norm)
+            smallest = torch.where(predict(seen, points) != labels, length, torch.nan)
+            for level in levels:
+                shrink = (level / length.clamp_min(1e-12)).clamp_max(1)
+                yield level, images + (points - images) * per_image(shrink, images), smallest, None
+        elif attack.kind == "queries":
+            for level in levels:
+                points, used = run(step_size=level, queries=queries)
+                yield level, points, None, used
+        else:
+            for level in levels:
+                yield level, run(eps=level), None, None
+
     with (
         torch.random.fork_rng(devices=[images.device] if images.is_cuda else []),
         held(model),
@@ -205,19 +239,9 @@ def evaluate(
             what, _, surface = name.partition("@")
             record.choose("attack", what, ATTACKS)
             check_levels(name, levels)
-            seen = surface_of(model, surface or "outputs", surrogate)
-            for level, points, smallest, used in _at_levels(
-                what,
-                seen,
-                images,
-                labels,
-                levels,
-                queries,
-                seed,
-                batch_size,
-                early_stop and surface != "transfer",
-                norm,
-            ):
+            seen = surface_of(model, surface, surrogate)
+            stop = early_stop and surface != "transfer"
+            for level, points, smallest, used in at_levels(what, seen, levels, stop):
                 if surface == "transfer" and ATTACKS[what].kind != "queries":
                     points, smallest = to_the_edge(points, images, level, norm), None
                 decided = clean if what == "clean" else predict(model, points)
@@ -259,47 +283,6 @@ def to_the_edge(points: Tensor, images: Tensor, eps: float, norm: str = "l2") ->
     """
     stretch = eps / norm_of(points - images, norm).clamp_min(1e-12)
     return (images + (points - images) * per_image(stretch, images)).clamp(0, 1)
-
-
-def _at_levels(
-    what: str,
-    seen: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    levels: Sequence[float],
-    queries: int,
-    seed: int,
-    batch_size: int | None,
-    early_stop: bool,
-    norm: str,
-) -> Iterator[tuple[float, Tensor, Tensor | None, Tensor | None]]:
-    """For each level: the level, what is to be judged there, and where they apply the smallest norms and the queries."""
-    attack = ATTACKS[what]
-    if isinstance(seen, attacks.Expectation) and images.is_cuda and batch_size is None:
-        batch_size = max(1, default_batch(images) // seen.samples)  # the graph is that of all its passes
-
-    def run(**options: Any) -> Any:
-        draws = torch.Generator().manual_seed(seed)
-        if what.startswith(STOPPED_EARLY):
-            options["early_stop"] = early_stop
-        if attack.kind != "queries" and not what.startswith("as_coded"):
-            options["norm"] = norm
-        return attack.run(seen, images, labels, generator=draws, batch_size=batch_size, **options)
-
-    if attack.kind == "minimal":
-        points = run()
-        length = norm_of(points - images, norm)
-        smallest = torch.where(predict(seen, points) != labels, length, torch.nan)
-        for level in levels:
-            shrink = (level / length.clamp_min(1e-12)).clamp_max(1)
-            yield level, images + (points - images) * per_image(shrink, images), smallest, None
-    elif attack.kind == "queries":
-        for level in levels:
-            points, used = run(step_size=level, queries=queries)
-            yield level, points, None, used
-    else:
-        for level in levels:
-            yield level, run(eps=level), None, None
 
 
 def default_levels(name: str, levels: Sequence[float], steps: Sequence[float]) -> tuple[float, ...]:
@@ -462,7 +445,6 @@ def _write(
     with record.atomic(evaluation.path.with_suffix(".parquet")) as part:
         frame.to_parquet(part, index=False)
     done = summarize(frame, evaluation.queries) | {
-        "schema": record.SCHEMA,
         "kind": "attack",
         "run_id": evaluation.path.stem,
         "evaluation": evaluation.payload(),
@@ -501,10 +483,10 @@ def find(evaluation: Evaluation) -> dict[str, Any] | None:
     or more (`n` says how many); None where no image was attacked. Records of other weights than those here do not count: a
     network trained here anew is not the one that the committed records are of."""
     roots, here = (record.runs_dir(), record.results_dir()), _here(evaluation)
-    exact = [record.read_json(root / evaluation.path.relative_to(roots[0])) for root in roots]
-    if found := [done for done in exact if done and _fits(done, here)]:
+    exact = [record.read_json(path) for path in (evaluation.path, record.committed(evaluation.path))]
+    if found := [done for done in exact if done and fits(done, here)]:
         return found[0]
-    found = [done for root in roots for done in of_any(evaluation, root) if _fits(done, here)]
+    found = [done for root in roots for done in of_any(evaluation, root) if fits(done, here)]
     return max(found, key=lambda done: done["n"], default=None)
 
 
@@ -541,11 +523,6 @@ def _begun(evaluation: Evaluation) -> tuple[dict[str, Any], list[pd.DataFrame]]:
     return {}, []
 
 
-def _weights(spec: Spec) -> str | None:
-    trained = result(spec)
-    return None if trained is None else str(trained["weights_sha256"])
-
-
 def _valid(evaluation: Evaluation) -> dict[str, Any] | None:
     done = record.read_json(evaluation.path)
     if done is None or not _current(done, evaluation) or _rows(done, evaluation.path) is None:
@@ -563,19 +540,14 @@ def _adopted(evaluation: Evaluation) -> dict[str, Any] | None:
 
 def _here(evaluation: Evaluation) -> dict[str, str | None]:
     """The weights that are here now, as a record states them: the model's, and those of the model it is attacked through."""
-    through = _weights(evaluation.spec.surrogate()) if evaluation.attack.endswith("@transfer") else None
-    return {"weights_sha256": _weights(evaluation.spec), "surrogate_sha256": through}
-
-
-def _fits(done: dict[str, Any], here: dict[str, str | None]) -> bool:
-    """Whether a record is of no other weights than those that are `_here`, if any."""
-    return all(own is None or done.get(key, own) == own for key, own in here.items())
+    through = weights_of(evaluation.spec.surrogate()) if evaluation.attack.endswith("@transfer") else None
+    return {"weights_sha256": weights_of(evaluation.spec), "surrogate_sha256": through}
 
 
 def _current(done: dict[str, Any], evaluation: Evaluation) -> bool:
-    """`_fits`, and the model is here: what is gone on with must be of one."""
+    """`fits`, and the model is here: what is gone on with must be of one."""
     here = _here(evaluation)
-    return here["weights_sha256"] is not None and _fits(done, here)
+    return here["weights_sha256"] is not None and fits(done, here)
 
 
 def _rows(done: dict[str, Any], path: Path) -> pd.DataFrame | None:

@@ -16,7 +16,26 @@ from isce import losses
 from isce.record import choose
 
 
-class LinearHead(nn.Module):
+class Head(nn.Module):
+    """What every head is: outputs, scores before their normalisation, the training loss, and what is learned beside it."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Features (N, d) -> outputs (N, K)."""
+        return self.raw_logits(z)
+
+    def raw_logits(self, z: Tensor) -> Tensor:
+        """Scores (N, K) with the same argmax, free of the output's normalisation."""
+        raise NotImplementedError
+
+    def loss(self, z: Tensor, y: Tensor) -> Tensor:
+        """Features (N, d), labels (N,) -> the training loss per sample (N,)."""
+        raise NotImplementedError
+
+    def after_step(self, z: Tensor, y: Tensor) -> None:
+        """What the loss learns outside the optimiser, after each step, from the step's detached features."""
+
+
+class LinearHead(Head):
     """A linear output layer with a loss on its logits: SCE, label smoothing, Random, AT."""
 
     def __init__(
@@ -26,20 +45,11 @@ class LinearHead(nn.Module):
         self.linear = nn.Linear(dim, classes)
         self._loss = loss
 
-    def forward(self, z: Tensor) -> Tensor:
-        """Features (N, d) -> outputs (N, K)."""
-        return self.raw_logits(z)
-
     def raw_logits(self, z: Tensor) -> Tensor:
-        """Scores (N, K) with the same argmax, free of the output's normalisation."""
         return self.linear(z)
 
     def loss(self, z: Tensor, y: Tensor) -> Tensor:
-        """Features (N, d), labels (N,) -> the training loss per sample (N,)."""
         return self._loss(self(z), y)
-
-    def after_step(self, z: Tensor, y: Tensor) -> None:
-        """What the loss learns outside the optimiser, after each step, from the step's detached features."""
 
 
 def smoothing_head(dim: int, classes: int, smoothing: float) -> LinearHead:
@@ -66,11 +76,11 @@ class CenterHead(LinearHead):
         self.centers -= self.center_lr * pull / (1 + one_hot.sum(0).unsqueeze(1))
 
 
-class GaussianHead(LinearHead):
+class GaussianHead(Head):
     r"""L-GM with identity covariance: outputs $-\frac12\lVert z-\mu_k\rVert^2$, means learned by the optimiser."""
 
     def __init__(self, dim: int, classes: int, alpha: float, lam: float) -> None:
-        nn.Module.__init__(self)
+        super().__init__()
         self.alpha, self.lam = alpha, lam
         self.means = nn.Parameter(torch.randn(classes, dim))
 
@@ -85,11 +95,11 @@ class GaussianHead(LinearHead):
         return losses.lgm_loss(z, y, self.means, self.alpha, self.lam)
 
 
-class ArcFaceHead(LinearHead):
+class ArcFaceHead(Head):
     r"""Outputs $s\cos\theta_k$ between normalised features and normalised class weights, without bias."""
 
     def __init__(self, dim: int, classes: int, s: float, m: float) -> None:
-        nn.Module.__init__(self)
+        super().__init__()
         self.s, self.m = s, m
         self.weight = nn.Parameter(torch.empty(classes, dim))
         nn.init.xavier_uniform_(self.weight)
@@ -108,7 +118,7 @@ class ArcFaceHead(LinearHead):
         return losses.softmax_cross_entropy(losses.arcface_logits(self.cosine(z), y, self.s, self.m), y)
 
 
-class MaxMahalanobisHead(LinearHead):
+class MaxMahalanobisHead(Head):
     r"""MMC: a linear map to fixed centres, loss $\lVert z-\mu_y\rVert^2$, outputs $-\lVert z-\mu_k\rVert^2$.
 
     The map is the authors' (a dense layer behind the pooling): features behind a ReLU are never negative, as half of the centres'
@@ -118,7 +128,7 @@ class MaxMahalanobisHead(LinearHead):
     centers: Tensor
 
     def __init__(self, dim: int, classes: int, norm: float) -> None:
-        nn.Module.__init__(self)
+        super().__init__()
         self.linear = nn.Linear(dim, dim)
         centers = losses.max_mahalanobis_centers(classes, dim, norm)
         self.register_buffer("centers", centers, persistent=False)  # a constant: not of the stored state
@@ -161,7 +171,7 @@ class Method:
     """
 
     label: str
-    head: Callable[..., LinearHead]
+    head: Callable[..., Head]
     source: str
     options: dict[str, float] = field(default_factory=dict)
     by_dataset: dict[str, dict[str, float]] = field(default_factory=dict)

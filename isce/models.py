@@ -29,15 +29,12 @@ class _PixelConvolution(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (g,), (x, weight), p = gradients, ctx.saved_tensors, ctx.padding
         want_x, want_weight, want_bias, _ = ctx.needs_input_grad
-        if torch.is_grad_enabled():  # create_graph: the gradient is to be differentiated again
-            dx = conv2d_input(x.shape, weight, g, padding=p) if want_x else None
-        else:
-            slow = torch.ops.aten._slow_conv2d_backward.output_mask
-            dx = (
-                slow(g.contiguous(), x, weight, weight.shape[2:], (1, 1), p, (True, False, False))[0]
-                if want_x
-                else None
-            )
+        dx = None
+        if want_x and torch.is_grad_enabled():  # create_graph: the gradient is to be differentiated again
+            dx = conv2d_input(x.shape, weight, g, padding=p)
+        elif want_x:
+            slow, only_x = torch.ops.aten._slow_conv2d_backward.output_mask, (True, False, False)
+            dx = slow(g.contiguous(), x, weight, weight.shape[2:], (1, 1), p, only_x)[0]
         dw = conv2d_weight(x, weight.shape, g, padding=p) if want_weight else None
         return dx, dw, g.sum((0, 2, 3)) if want_bias else None, None
 
@@ -241,7 +238,7 @@ class Classifier(nn.Module):
     def __init__(
         self,
         backbone: nn.Module,
-        head: methods.LinearHead,
+        head: methods.Head,
         mean: tuple[float, ...],
         std: tuple[float, ...],
         embedding: nn.Module | None = None,

@@ -472,9 +472,8 @@ def condition_map(panels: Sequence[Panel], *, marks: Mapping[str, tuple[float, f
         for (method, kind), points in panel["points"].items():
             x_points, y_points = _array("points", points, None, 2).T
             look: Any = {"marker": "o"} if kind == "clean" else {"marker": "x"}
-            more: Any = (
-                {"s": 16, "linewidths": 0, "zorder": 4} if kind == "clean" else {"s": 9, "linewidths": 0.7, "zorder": 3}
-            )
+            dots, crosses = {"s": 16, "linewidths": 0, "zorder": 4}, {"s": 9, "linewidths": 0.7, "zorder": 3}
+            more: Any = dots if kind == "clean" else crosses
             color = METHOD_COLORS.get(method, ORANGE)
             ax.scatter(x_points, y_points, color=color, alpha=0.5, **look, **more)
             handles[f"{label(method)}, {kind}"] = Line2D([], [], ls="", color=color, **look)
@@ -525,12 +524,8 @@ def gain_curve(
 def _embedded(panel: Panel) -> tuple[Array, Array, Array, float]:
     points = _array("points", panel["points"], None, 3)
     low, high = points.min(0), points.max(0)
-    return (
-        points,
-        _array("labels", panel["labels"], len(points)),
-        (low + high) / 2,
-        0.52 * float((high - low).max() or 1),
-    )
+    labels = _array("labels", panel["labels"], len(points))
+    return points, labels, (low + high) / 2, 0.52 * float((high - low).max() or 1)
 
 
 def _view(points: Array, labels: Array, near: float) -> dict[str, int]:

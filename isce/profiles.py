@@ -67,19 +67,21 @@ class Profile:
         nets = paper.networks(self.tables)
         return [net for net in nets if not self.networks or "-".join(net) in self.networks]
 
+    def _own(self, block: str, backbone: str, key: str, default: Any) -> Any:
+        """What `networks` says of a network, where it says it."""
+        return self.networks.get(f"{block}-{backbone}", {}).get(key, default)
+
     def seeds_of(self, block: str, backbone: str) -> list[int]:
-        found: list[int] = self.networks.get(f"{block}-{backbone}", {}).get("seeds", self.seeds)
-        return found
+        return list(self._own(block, backbone, "seeds", self.seeds))
 
     def n_of(self, block: str, backbone: str) -> int:
         """How many test images are attacked, by all attacks but those that `fewer` names."""
-        found: int = self.networks.get(f"{block}-{backbone}", {}).get("n", self.n)
-        return min(found, DATASETS[self.stand_in[block]].sizes[2])
+        return min(self._own(block, backbone, "n", self.n), DATASETS[self.stand_in[block]].sizes[2])
 
-    def only(self, names: str, block: str, backbone: str) -> str:
-        """Of a job's methods, those that are run on this network, separated by commas; "" if none is."""
-        run = self.networks.get(f"{block}-{backbone}", {}).get("methods")
-        return ",".join(m for m in methods.parse(names) if run is None or m in methods.parse(run))
+    def only(self, names: str, block: str, backbone: str) -> list[str]:
+        """Of a job's methods, those that are run on this network."""
+        run = methods.parse(self._own(block, backbone, "methods", "all,controls"))
+        return [name for name in methods.parse(names) if name in run]
 
     def epochs_of(self, dataset: str, backbone: str, arm: str = "B") -> int | None:
         """Passes over the training images; None: the data set's default."""
@@ -137,9 +139,10 @@ class Profile:
         n = DATASETS[spec.dataset].sizes[2] if attack == "clean" else min(n, self.fewer.get(attack, n))
         return Evaluation(spec, attack, self.levels(block, attack), n, self.simba_queries[block])
 
-    def over_seeds(self, block: str, backbone: str, method: str, attack: str) -> list[Evaluation]:
+    def over_seeds(self, block: str, backbone: str, method: str, attack: str, arm: str = "B") -> list[Evaluation]:
         """`evaluation` for each of the network's seeds: what a cell is the mean of."""
-        return [self.evaluation(block, backbone, method, attack, seed) for seed in self.seeds_of(block, backbone)]
+        seeds = self.seeds_of(block, backbone) if arm == "B" else self.seeds
+        return [self.evaluation(block, backbone, method, attack, seed, arm) for seed in seeds]
 
     def everything(self, block: str, backbone: str, method: str = "isce") -> list[Evaluation]:
         """Clean images of all three splits, of a method's first seed: optional, too."""
@@ -166,8 +169,8 @@ class Profile:
 
     def common_attacks(self, block: str, backbone: str) -> list[str]:
         """Those of every method at both levels: `table_attacks`, then `beyond`."""
-        beyond = self.networks.get(f"{block}-{backbone}", {}).get("beyond", self.beyond)
-        return list(dict.fromkeys([*self.table_attacks(block, backbone), *parse(beyond)]))
+        beyond = parse(self._own(block, backbone, "beyond", self.beyond))
+        return list(dict.fromkeys([*self.table_attacks(block, backbone), *beyond]))
 
     def attacks(self, block: str, backbone: str, method: str = "") -> list[str]:
         """All attacks on a network: the common ones, those made for `method` (for any, where it is ""), the strongest. SimBA on
@@ -184,7 +187,7 @@ class Profile:
             (*net, method, seed)
             for net in self.nets
             for seed in self.seeds_of(*net)
-            for method in filter(None, self.only(",".join(self.methods), *net).split(","))
+            for method in self.only(",".join(self.methods), *net)
         ]
 
     def evaluations(self, block: str, backbone: str, method: str, seed: int = 0) -> list[Evaluation]:
@@ -212,11 +215,11 @@ class Profile:
     def arm_a(self) -> list[Evaluation]:
         """What arm A needs: ResNet-32 as coded, with I-SCE and with SCE, on clean images and under `as_coded`'s attacks."""
         return [
-            self.evaluation(block, "resnet32", method, attack, seed, "A")
+            evaluation
             for block in self.as_coded.get("blocks", [])
             for method in ("sce", "isce")
             for attack in parse("clean," + self.as_coded["attacks"])
-            for seed in self.seeds
+            for evaluation in self.over_seeds(block, "resnet32", method, attack, "A")
         ]
 
 
@@ -241,7 +244,13 @@ def load(name: str) -> Profile:
         wrong = sorted(want ^ set(content)) if isinstance(content, dict) else content
         raise ValueError(f"{path.name} must hold just the keys of isce.profiles.Profile; missing or unknown: {wrong}")
     for table in content["tables"]:
-        record.choose(f"table in {path.name}", table, paper.TABLES)
+        if table not in paper.TABLES:
+            raise ValueError(
+                f"tables in {path.name} must be whole numbers of {min(paper.TABLES)} to {max(paper.TABLES)}, got {table!r}"
+            )
+    for block, radii in content["eps"].items():
+        if sorted(radii) != radii:
+            raise ValueError(f"eps in {path.name} must rise, got {radii} for {block}")
     for job in [
         *content["train_jobs"],
         *content["attack_jobs"],

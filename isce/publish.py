@@ -40,7 +40,7 @@ def publish(name: str) -> list[str]:
         for evaluation in [*profile.evaluations(*run), *further]:
             done = find(evaluation)
             wanted.append(evaluation.path if done is None else path_of(evaluation, done))
-            gone |= dict.fromkeys(superseded(evaluation, done, kept), committed(wanted[-1]))
+            gone |= dict.fromkeys(superseded(evaluation, done, kept), record.committed(wanted[-1]))
         wanted += [*sorted(spec.folder.glob("checks/*.json")), spec.folder / "theory.json", spec.folder / "curves.json"]
     wanted += [path for e in profile.arm_a() for path in (e.spec.folder / "result.json", e.path)]
     wanted += [e.path for net in profile.nets for m in ("isce", "sce") for e in profile.everything(*net, m)]
@@ -63,7 +63,7 @@ def publish(name: str) -> list[str]:
         if content is None or run_of(path) in torn:
             continue
         content.pop("passing", None)  # of runs/ alone: whether a larger evaluation takes it away
-        record.write_json(target := committed(path), content)
+        record.write_json(target := record.committed(path), content)
         copied.append(str(target.relative_to(record.results_dir())))
         if path in weighty and content["spec"]["seed"] == profile.seeds[0]:
             share_weights(path.with_name("model.safetensors"), target)
@@ -81,11 +81,6 @@ def write(name: str) -> None:
         part.write_text(document(profile, tables := with_records(profile)))
     for number, long in tables.items():
         save(number, profile, long, record.results_dir() / name, ["latex", "html"])
-
-
-def committed(path: Path) -> Path:
-    """Where results/ has what runs/ has at `path`."""
-    return record.results_dir() / path.relative_to(record.runs_dir())
 
 
 def run_of(path: Path) -> str:
@@ -106,7 +101,7 @@ def would_be_torn(wanted: Iterable[Path], specs: Mapping[str, Spec], gone: Colle
 
     of_network: dict[str, dict[Path, Path]] = {}  # what is to be there, target -> source
     for path in filter(Path.is_file, wanted):
-        of_network.setdefault(trained(run_of(path)), {})[committed(path)] = path
+        of_network.setdefault(trained(run_of(path)), {})[record.committed(path)] = path
     torn: set[str] = set()
     for network, new in of_network.items():
         runs = {run_of(path) for path in new.values()}
@@ -174,7 +169,7 @@ def superseded(evaluation: Evaluation, done: dict[str, Any] | None, kept: Collec
         return []
     fewer = [r for r in of_any(evaluation, record.results_dir()) if r["n"] < done["n"]]
     paths = [path_of(evaluation, r) for r in fewer]
-    return [committed(path) for path in paths if path not in kept]
+    return [record.committed(path) for path in paths if path not in kept]
 
 
 def with_records(profile: Profile) -> dict[int, pd.DataFrame]:
@@ -270,7 +265,7 @@ def masking(profile: Profile, block: str, backbone: str) -> pd.DataFrame:
     for method in profile.methods:
         folder = profile.spec(block, backbone, method, profile.seeds[0]).folder / "checks"
         for path in sorted(
-            {path.name: path for root in (committed(folder), folder) for path in root.glob("*.json")}.values()
+            {path.name: path for root in (record.committed(folder), folder) for path in root.glob("*.json")}.values()
         ):
             if (done := record.read_json(path)) is not None:
                 found = [check for check in from_record(done) if check.passed is not None]
@@ -344,15 +339,12 @@ def document(profile: Profile, tables: Mapping[int, pd.DataFrame]) -> str:
     parts += [render(number, profile, long).rstrip() for number, long in tables.items()]
     parts.append("## Every attack, network by network")
     for block, backbone in profile.nets:
-        shown = recorded(attacked(profile, block, backbone))
+        network, shown = f"{BACKBONES[backbone]}, {profile.where(block)}", recorded(attacked(profile, block, backbone))
         if len(shown):
-            dataset = DATASETS[profile.stand_in[block]].label
-            parts.append(f"**Every attack on {backbone}, {dataset}**, the worst case at each radius last.")
+            parts.append(f"**Every attack on {network}**, the worst case at each radius last.")
             parts.append(markdown(layout(profile, shown), turned=True))
         if len(found := masking(profile, block, backbone)):
-            parts.append(
-                f"**Is it gradient masking?** Checks of `notebooks/gradient_masking.ipynb` on {backbone}, {block}."
-            )
+            parts.append(f"**Is it gradient masking?** Checks of `notebooks/gradient_masking.ipynb` on {network}.")
             parts.append(str(found.to_markdown(index=False)))
     counts, gaps = standing(profile)
     parts += ["## What has been run, and what has not", str(counts.to_markdown(index=False))]

@@ -62,9 +62,14 @@ def config_dir() -> Path:
     return home() / "config"
 
 
+def committed(path: Path) -> Path:
+    """Where results/ has what runs/ has at `path`."""
+    return results_dir() / path.relative_to(runs_dir())
+
+
 def find(path: Path) -> dict[str, Any] | None:
     """The record at `path` under runs/, else the committed one at the same place under results/."""
-    return read_json(path) or read_json(results_dir() / path.relative_to(runs_dir()))
+    return read_json(path) or read_json(committed(path))
 
 
 def run_id(payload: dict[str, Any]) -> str:
@@ -92,8 +97,9 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a record, of this SCHEMA where it names none."""
     with atomic(path) as part:
-        part.write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
+        part.write_text(json.dumps({"schema": SCHEMA} | content, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -105,10 +111,10 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) and content.get("schema") == SCHEMA else None
 
 
-def lock(folder: Path) -> FileLock:
-    """An exclusive lock on a run's folder: two jobs never compute the same run twice. Freed when its holder dies."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder.with_name(f".{folder.name}.lock"))
+def lock(path: Path) -> FileLock:
+    """An exclusive lock on a run's folder, a record or a data set: two jobs never compute the same twice. Freed when its holder dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path.with_name(f".{path.name}.lock"))
 
 
 def pick_device(name: str = "auto") -> torch.device:

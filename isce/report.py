@@ -110,8 +110,8 @@ def to_html(path: Path) -> str:
 
     Formulas are not set: MathJax would have to be fetched, or weigh more than all of the rest.
     """
+    import plotly.io as pio
     from nbconvert import HTMLExporter
-    from plotly.io import to_html
     from plotly.offline import get_plotlyjs
 
     notebook = nbformat.read(path, as_version=4)
@@ -122,7 +122,7 @@ def to_html(path: Path) -> str:
     for k, data in enumerate(turnable):
         figure = data[TURNABLE]
         title = figure["layout"].pop("title", {}).get("text") or ""  # above the plot, where it can break on a phone
-        data["text/html"] = f"<p>{escape(title)}</p>" + to_html(figure, div_id=f"plot{k}", **options)
+        data["text/html"] = f"<p>{escape(title)}</p>" + pio.to_html(figure, div_id=f"plot{k}", **options)
     # "basic" is the body alone: the other templates load MathJax and require.js from a CDN.
     exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True)
     body, _ = exporter.from_notebook_node(notebook)

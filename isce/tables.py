@@ -168,9 +168,7 @@ def outcomes(
     profile: Profile, block: str, backbone: str, method: str, attack: str, at: int, arm: str = "B"
 ) -> dict[int, np.ndarray]:
     """Which images stayed right, (n,) booleans for each seed that has a record."""
-    if arm == "B":
-        return outcomes_of(profile.over_seeds(block, backbone, method, attack), at)
-    return outcomes_of([profile.evaluation(block, backbone, method, attack, seed, arm) for seed in profile.seeds], at)
+    return outcomes_of(profile.over_seeds(block, backbone, method, attack, arm), at)
 
 
 def at_smaller(profile: Profile, block: str, backbone: str, method: str, attack: str) -> list[Evaluation]:

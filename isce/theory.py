@@ -74,7 +74,7 @@ def P_I(f: Tensor, i: Tensor | int, s: Number = 1.0, m: Number = 0.1) -> Tensor:
 
 
 def loss(f: Tensor, i: Tensor | int, s: Number = 1.0, m: Number = 0.0) -> Tensor:
-    r"""Equation 3: $-\ln P_I = \mathrm{softplus}(\ln R - s f_i - m)$, in nats; s = 1, m = 0 is softmax cross-entropy.
+    r"""Equation 3: $-\ln P_I = \mathrm{softplus}(\ln R - s f_i - m)$, in nats; s = 1, m = 0, the default here, is softmax cross-entropy.
 
     Of logits under attack, its mean is the risk of 3.3.2: $\rho = E \max_\delta \mathcal L(\theta, x + \delta, y)$. -> (...)."""
     s, m = _s_m(s, m)

@@ -113,14 +113,11 @@ class Spec:
 
 def accuracy(model: nn.Module, split: data.Split, batch_size: int = 1000) -> float:
     """Share of right decisions in eval mode, in %. Images uint8 (N, C, H, W) on the model's device."""
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
+    with held(model), torch.no_grad():
         right = [
             (model(data.to_float(x)).argmax(1) == y).sum()
             for x, y in zip(split.images.split(batch_size), split.labels.split(batch_size), strict=True)
         ]
-    model.train(was_training)
     return 100 * int(torch.stack(right).sum()) / len(split)
 
 
@@ -161,7 +158,7 @@ def train_all(
     """`load_or_train` each of `specs`, `at_once` of them side by side: the same models as one after the other.
 
     A small network leaves most of a large GPU idle. Here each training has a thread and a CUDA stream of its own, so that
-    their kernels share the GPU; those of several processes would take turns. On a CPU one training uses all cores already.
+    their kernels share the GPU; those of several processes would take turns. On a CPU one training uses all of torch's threads.
     `progress`: a bar of epochs for each; one of networks is there in any case, where there are several.
     `more`: asked before each training; once it says no, none is begun.
 
@@ -197,20 +194,29 @@ def result(spec: Spec) -> dict[str, Any] | None:
     return record.read_json(spec.trained().folder / "result.json")
 
 
+def weights_of(spec: Spec) -> str | None:
+    """The checksum of the weights of `spec` that are here, or None if it has not been trained here."""
+    return (result(spec) or {}).get("weights_sha256")
+
+
+def fits(done: dict[str, Any], here: dict[str, str | None]) -> bool:
+    """Whether a record is of no other weights than those `here`, if any, by the keys under which it states them."""
+    return all(own is None or done.get(key, own) == own for key, own in here.items())
+
+
 def write_measures(spec: Spec, kind: str, measured: dict[str, Any], n: int, device: torch.device) -> None:
     """Keep numbers measured over n test images as <kind>.json in the run of `spec`; of equal weights, the last ones stay."""
     source = record.provenance(device, DATASETS[spec.dataset].sha256, 0.0, n)
-    content = {"schema": record.SCHEMA, "kind": kind, "spec": spec.payload(), "n": n, "provenance": source}
-    content["weights_sha256"] = (result(spec) or {}).get("weights_sha256")
+    content = {"kind": kind, "spec": spec.payload(), "n": n, "provenance": source}
+    content["weights_sha256"] = weights_of(spec)
     record.write_json(spec.folder / f"{kind}.json", content | measured)
 
 
 def measures(spec: Spec, kind: str) -> dict[str, Any] | None:
     """What `write_measures` kept, in runs/ or results/; not of other weights than those that are here, if any."""
-    own, path = (result(spec) or {}).get("weights_sha256"), spec.folder / f"{kind}.json"
-    found = [record.read_json(p) for p in (path, record.results_dir() / path.relative_to(record.runs_dir()))]
-    kept = [done for done in found if done and (own is None or done.get("weights_sha256", own) == own)]
-    return kept[0] if kept else None
+    own, path = {"weights_sha256": weights_of(spec)}, spec.folder / f"{kind}.json"
+    found = (record.read_json(place) for place in (path, record.committed(path)))
+    return next((done for done in found if done and fits(done, own)), None)
 
 
 def _load_weights(folder: Path) -> dict[str, Tensor] | None:
@@ -271,7 +277,6 @@ def _train(spec: Spec, device: torch.device, progress: bool) -> None:
     record.write_json(
         spec.folder / "result.json",
         {
-            "schema": record.SCHEMA,
             "kind": "train",
             "run_id": spec.run_id,
             "spec": spec.payload(),
@@ -309,7 +314,7 @@ def fit(
     CIFAR-10. The backbone computes in bfloat16 where the hardware gains by it
     (`isce.models.pays_in_half`); weights, head and loss are float32. Every random draw comes from (seed, epoch), so that a
     resumed training equals an uninterrupted one. Adversarial training's eps grows from 0 over the first quarter of all steps, but
-    not on CIFAR-10. Arm A takes its own optimiser and schedule.
+    not on CIFAR-10. Arm A takes its own optimiser and schedule, and shifts by 3 pixels.
 
     Returns:
         {"loss": [mean training loss of each epoch], "seconds": training time over all starts, "precision": of the backbone}.

@@ -418,7 +418,7 @@ def _separation(profile: Profile, arm: str) -> Finding:
 def _averages(profile: Profile, arm: str) -> Finding:
     """C9."""
     nets = paper.networks()
-    wanted = [profile.evaluation(*net, "isce", "clean", seed) for net in nets for seed in profile.seeds_of(*net)]
+    wanted = [evaluation for net in nets for evaluation in profile.over_seeds(*net, "isce", "clean")]
     if arm == "A":
         nets = [net for net in nets if net[1] == "resnet32"]
         wanted = [e for e in profile.arm_a() if (e.attack, e.spec.method) == ("clean", "isce")]

@@ -1,11 +1,14 @@
 """Tests compute in a folder of their own, so that nothing found in runs/ hides a missing step."""
 
+import dataclasses
 from collections.abc import Iterator
 
 import pytest
 import torch
 
+from isce import profiles
 from isce.models import Classifier
+from isce.profiles import Profile
 from isce.train import Spec, load_or_train
 
 
@@ -24,6 +27,11 @@ def digits_isce(runs: None) -> Classifier:
 @pytest.fixture(scope="session")
 def digits_sce(runs: None) -> Classifier:
     return load_or_train(Spec("digits", "lenet5", "sce"), "cpu", progress=False)
+
+
+@pytest.fixture
+def digits() -> Profile:
+    return dataclasses.replace(profiles.load("digits"), n=20)
 
 
 @pytest.fixture

@@ -105,6 +105,8 @@ def test_norms_in_training_start_at_the_factor_and_i_sce_keeps_it() -> None:
     assert once.shape == (2,)
     assert bool((larger > 5 * once).all())
     assert not spec.folder.exists()
+    with pytest.raises(ValueError, match="the output layer of mmc is not linear"):
+        embedding.norms_in_training(Spec("digits", "lenet5", "mmc", epochs=1), torch.device("cpu"))
 
 
 def test_features_come_in_batches() -> None:

@@ -480,6 +480,10 @@ def test_parse_and_labels() -> None:
         evaluate.parse("deepfol_50")
     with pytest.raises(ValueError, match="unknown surface 'rw'"):
         evaluate.parse("deepfool_50@rw")
+    with pytest.raises(ValueError, match="unknown surface 'outputs'"):  # what every attack sees that names none
+        evaluate.parse("deepfool_50@outputs")
+    with pytest.raises(ValueError, match="clean@raw: clean images are judged by the model's decisions"):
+        evaluate.parse("clean@raw")
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_center_follows_its_update_rule() -> None:
     torch.testing.assert_close(head.centers, torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 0.25]]))
 
 
-def by_hand(name: str, head: methods.LinearHead, z: np.ndarray, y: int) -> float:
+def by_hand(name: str, head: methods.Head, z: np.ndarray, y: int) -> float:
     """A method's loss at one feature vector, from its paper's formula, term by term."""
     state = {key: value.detach().double().numpy() for key, value in [*head.named_parameters(), *head.named_buffers()]}
     if name == "lgm":  # (1 + alpha) on the distance to the right mean, lambda on it again

@@ -46,7 +46,7 @@ def check_numbers(norm: str = "l2", **numbers: float | None) -> None:
     """
     if norm not in NORMS:
         raise ValueError(f"unknown norm {norm!r}: choose 'l2' or 'linf'")
-    counts = ("steps", "queries", "restarts", "num_classes", "n_targets", "batch_size", "freq_dims")
+    counts = ("steps", "queries", "restarts", "num_classes", "n_targets", "batch_size", "freq_dims", "draws", "samples")
     for name, value in numbers.items():
         if value is None and name in DEFAULTED:
             continue

@@ -3,21 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from isce.attacks import random
-from isce.attacks.common import (
-    Batch,
-    check_images,
-    check_logits,
-    check_numbers,
-    clean_logits,
-    default_batch,
-    differentiable,
-    finite,
-    held,
-    launch,
-    logits_of,
-    misled,
-)
+from isce.attacks.common import Batch, check_numbers, differentiable, finite, launch, logits_of, misled
 from isce.attacks.norms import project, random_in_ball, steepest
 from isce.attacks.objectives import Objective, resolve
 
@@ -116,22 +102,21 @@ def pgd_path(
     For what `pgd` does not tell, because there an image leaves at its first success: the loss against iterations, and the
     inner maximum of the min-max risk. Images that are misclassified from the start are attacked too. Arguments as in `pgd`.
     """
-    check_numbers(norm, eps=eps, steps=steps, step_size=step_size, batch_size=batch_size)
-    check_images(model, images, labels)
-    if not len(images):
+    check_numbers(norm, eps=eps, steps=steps, step_size=step_size)
+    loss, step, paths = resolve(objective, False), step_size or 2.5 * eps / steps, []
+
+    def walk(batch: Batch) -> Tensor:
+        x, path = random_in_ball(batch.images, batch.seeds, 0, eps, norm), []
+        for _ in range(steps):
+            leaf, logits = differentiable(model, x)
+            (gradient,) = torch.autograd.grad(loss(logits, batch.labels, None).sum(), leaf)
+            path.append(logits.detach())
+            x = project(x + steepest(gradient, norm, step), batch.images, eps, norm)
+        with torch.no_grad():
+            paths.append(torch.stack([*path, logits_of(model, x)]))
+        return x
+
+    launch(model, images, labels, walk, batch_size=batch_size, generator=generator, everything=True)
+    if not paths:
         raise ValueError("no images: there is no path to follow")
-    loss, step = resolve(objective, False), step_size or 2.5 * eps / steps
-    key, size, paths = random.draw_key(generator), default_batch(images, batch_size), []
-    with held(model):
-        images, labels = images.clone(), labels.long().clone()  # not the caller's inference tensors
-        check_logits(clean_logits(model, images, size), labels, stacklevel=3)
-        for x0, y in zip(images.detach().split(size), labels.split(size), strict=True):
-            x, path = random_in_ball(x0, random.image_seeds(x0, key), 0, eps, norm), []
-            for _ in range(steps):
-                leaf, logits = differentiable(model, x)
-                (gradient,) = torch.autograd.grad(loss(logits, y, None).sum(), leaf)
-                path.append(logits.detach())
-                x = project(x + steepest(gradient, norm, step), x0, eps, norm)
-            with torch.no_grad():
-                paths.append(torch.stack([*path, logits_of(model, x)]))
     return torch.cat(paths, 1)

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from isce.attacks.common import whole
+from isce.attacks.common import check_numbers
 
 
 class RawLogits(nn.Module):
@@ -27,8 +27,7 @@ class Rescaled(nn.Module):
 
     def __init__(self, model: nn.Module, scale: float) -> None:
         super().__init__()
-        if not (math.isfinite(scale) and scale > 0):
-            raise ValueError(f"scale must be finite and > 0, got {scale}")
+        check_numbers(scale=scale)
         self.model, self.scale = model, scale
 
     def forward(self, images: Tensor) -> Tensor:
@@ -47,8 +46,7 @@ class Expectation(nn.Module):
 
     def __init__(self, model: nn.Module, samples: int) -> None:
         super().__init__()
-        if not whole(samples) or samples < 1:
-            raise ValueError(f"samples must be a whole number, at least 1, got {samples!r}")
+        check_numbers(samples=samples)
         self.model, self.samples = model, int(samples)
 
     def forward(self, images: Tensor) -> Tensor:

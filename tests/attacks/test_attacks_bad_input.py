@@ -309,7 +309,7 @@ def test_numbers_of_numpy_are_numbers_and_none_is_not():
         attacks.autoattack(net, X, y, eps=0.5, queries=9, attacks="square"),
         attacks.square(net, X, y, eps=0.5, queries=9),
     )
-    with pytest.raises(ValueError, match="whole number"):
+    with pytest.raises(TypeError, match="samples must be an integer"):
         attacks.Expectation(net, 2.5)
     assert torch.equal(attacks.pgd(net, X, y, eps=0.5, steps=np.int64(3), batch_size=np.int64(4)), expected)
     assert attacks.Expectation(net, np.int64(2))(X).shape == (4, 4)

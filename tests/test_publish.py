@@ -1,0 +1,344 @@
+"""What is committed: records and weights that belong together, and documents that show just these."""
+
+import dataclasses
+import itertools
+import json
+import re
+import shutil
+import statistics
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from isce import methods, profiles, publish, record, train
+from isce.evaluate import load_or_evaluate
+from isce.profiles import Profile
+
+
+@pytest.fixture
+def published(digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty results/, to which the digits alone are published from an empty runs/."""
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(record, "results_dir", lambda: tmp_path / "results")
+    monkeypatch.setattr(publish, "load", lambda _: digits)
+    return tmp_path / "results"
+
+
+def test_publish_takes_away_what_more_images_supersede(digits: Profile, published: Path) -> None:
+    whole = digits.evaluation("mnist", "lenet5", "isce", "deepfool_10")
+    for wanted in (dataclasses.replace(whole, n=15), whole):
+        load_or_evaluate(wanted, "cpu", False)
+        publish.publish("digits")
+        assert [p.stem for p in published.rglob("deepfool_10-*.json")] == [wanted.path.stem]
+
+
+def test_publish_takes_nothing_away_whose_successor_is_not_there(
+    digits: Profile, published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record made in passing may go while it is being copied; what of it is copied, nobody takes away."""
+    whole = digits.evaluation("mnist", "lenet5", "isce", "deepfool_10")
+    load_or_evaluate(dataclasses.replace(whole, n=15), "cpu", False)
+    publish.publish("digits")
+    done = load_or_evaluate(whole, "cpu", False)
+    record.write_json(whole.path, done | {"passing": True})
+    with monkeypatch.context() as patch:
+        patch.setattr(publish, "would_be_torn", lambda *_: whole.path.unlink() or set())
+        publish.publish("digits")
+    (there,) = published.rglob("deepfool_10-*.json")
+    assert json.loads(there.read_text())["n"] == 15
+    record.write_json(whole.path, done | {"passing": True})
+    publish.publish("digits")
+    (there,) = published.rglob("deepfool_10-*.json")
+    assert json.loads(there.read_text()) == done
+
+
+def test_publish_leaves_what_another_profile_asks_for(
+    digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(record, "results_dir", lambda: tmp_path / "results")
+    few = dataclasses.replace(digits, n=15)
+    monkeypatch.setattr(publish, "load", lambda name: digits if name == "digits" else few)
+    for name, profile in (("cpu", few), ("digits", digits)):
+        load_or_evaluate(profile.evaluation("mnist", "lenet5", "isce", "deepfool_10"), "cpu", False)
+        publish.publish(name)
+    made = (tmp_path / "results").rglob("deepfool_10-*.json")
+    assert sorted(json.loads(path.read_text())["n"] for path in made) == [15, digits.n]
+
+
+def test_publish_copies_small_records_alone(digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = digits.evaluation("mnist", "lenet5", "isce", "deepfool_10")
+    load_or_evaluate(wanted, "cpu", progress=False)
+    monkeypatch.setattr(publish, "load", lambda _: digits)
+    monkeypatch.setattr(record, "results_dir", lambda: tmp_path)
+    copied = publish.publish("digits")
+    assert any("deepfool_10" in path for path in copied)
+    assert all(path.endswith(".json") for path in copied)
+    assert sorted(copied) == sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.json"))
+    weights = tmp_path / wanted.spec.run_id / "model.safetensors"
+    assert record.sha256(weights) == (train.result(wanted.spec) or {})["weights_sha256"]
+
+
+def test_publish_copies_what_figures_3_and_4_show_and_what_nobody_asked_for(
+    digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish, "load", lambda _: digits)
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(record, "results_dir", lambda: tmp_path / "results")
+    drawn = [digits.embedding(block, "isce") for block in ("mnist", "cifar10")]
+    paths = [path for e in drawn for path in (e.spec.folder / "separation.json", e.path)]
+    sce = digits.ablation_spec("cifar10", "cnn8", "sce")
+    for attack, split in itertools.product(("pgd_un_50", "deepfool_50@raw"), ("validation", "test")):
+        grid, seeds = digits.ablation("cifar10", "cnn8", attack, split)
+        assert (grid[0].split, grid[0].n) == (split, digits.figures["ablation_n" if split == "validation" else "n"])
+        assert [digits.ablation("cifar10", "cnn8", attack, level=k)[1][0].levels for k in (0, 1)] == [
+            (radius,) for radius in digits.eps["cifar10"]
+        ]
+        paths += [e.path for e in (grid[1], seeds[2])]
+    paths.append(dataclasses.replace(grid[0], spec=sce, attack="deepfool_50").path)
+    assert digits.optional == ["apgd_dlr", "apgd_dlr@raw"]
+    paths += [digits.at_smaller("mnist", "lenet5", "isce", attack).path for attack in digits.optional]
+    for path in paths:
+        record.write_json(path, {"schema": record.SCHEMA, "n": 1, "run_id": path.stem})
+    assert sorted(publish.publish("digits")) == sorted(str(p.relative_to(record.runs_dir())) for p in paths)
+
+
+def test_standing_counts_records_and_names_what_has_none(
+    digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(record, "results_dir", lambda: tmp_path / "none")
+    parts, everything = digits.parts(), "everything, the training too"
+    counts, gaps = publish.standing(digits)
+    assert [*counts["what"]] == [*parts]
+    assert {cell.split(" of ")[0] for cell in counts["attacks with a record"]} == {"0"}
+    assert {*gaps["without a record"]} == {everything}
+    assert {(e.spec.dataset, e.spec.backbone) for e in parts["cifar10/cnn8"]} == {("digits", "cnn8")}
+
+    asked = digits.evaluation("mnist", "lenet5", "sce", "pgd_un_50")
+    load_or_evaluate(dataclasses.replace(asked, n=15), "cpu", progress=False)
+    counts, gaps = publish.standing(digits)
+    row = counts.set_index("what").loc["mnist/lenet5"]
+    networks = {e.spec.trained().folder for e in parts["mnist/lenet5"]}
+    assert row["networks trained"] == f"1 of {len(networks)}"
+    assert row["attacks with a record"] == f"1 of {len(parts['mnist/lenet5'])}"
+    assert row["of them on all images asked for"] == 0
+    lenet = gaps[gaps["what"] == "mnist/lenet5"].set_index("methods")["without a record"]
+    assert "DF 50" in lenet["SCE"]
+    assert "PGD un 50," not in lenet["SCE"]
+    assert lenet["Random"] == "every attack"  # on the weights of SCE
+    load_or_evaluate(dataclasses.replace(asked, n=asked.n + 5), "cpu", progress=False)  # more than asked for
+    again = publish.standing(digits)[0].set_index("what").loc["mnist/lenet5"]
+    assert again["of them on all images asked for"] == 1
+
+
+@pytest.mark.parametrize("method", ["isce", "random"])  # Random has the weights of SCE
+def test_publish_does_not_part_a_network_from_its_attacks(
+    method: str, digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(publish, "load", lambda _: digits)
+    monkeypatch.setattr(record, "results_dir", lambda: tmp_path / "results")
+    first, second = (digits.evaluation("mnist", "lenet5", method, f"deepfool_{steps}") for steps in (10, 50))
+    for evaluation in (dataclasses.replace(first, n=15), second):  # the new weights will meet more images
+        load_or_evaluate(evaluation, "cpu", progress=False)
+    measure = partial(train.write_measures, first.spec, "theory", {}, 10, torch.device("cpu"))
+    measure()
+    publish.publish("digits")
+    committed = {path: path.read_bytes() for path in (tmp_path / "results").rglob("*.json")}
+
+    shutil.rmtree(tmp_path / "runs")  # another machine trains it anew
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(record, "results_dir", lambda: tmp_path / "none")
+        elsewhere.setattr(train, "fit", other_fit(train.fit))
+        load_or_evaluate(first, "cpu", progress=False)
+    assert publish.publish("digits") == []
+    said = capsys.readouterr().err
+    run = first.spec.trained().run_id
+    assert f"{run} was trained anew, and 2 records of {run} are of its former weights" in said
+    assert {path: path.read_bytes() for path in (tmp_path / "results").rglob("*.json")} == committed
+    load_or_evaluate(second, "cpu", progress=False)
+    assert publish.publish("digits") == []
+    measure()
+    assert len(publish.publish("digits")) == 4
+
+
+def test_publish_does_not_part_a_surrogate_from_what_went_through_it(
+    digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path / "runs"))
+    digits = dataclasses.replace(digits, beyond="pgd_un_50@transfer")
+    monkeypatch.setattr(publish, "load", lambda _: digits)
+    monkeypatch.setattr(record, "results_dir", lambda: tmp_path / "results")
+    spec = digits.evaluation("mnist", "lenet5", "isce", "clean").spec
+    train.load_or_train(spec, "cpu", False)
+    wanted = digits.evaluation("mnist", "lenet5", "isce", "pgd_un_50@transfer")
+    load_or_evaluate(wanted, "cpu", progress=False)
+    publish.publish("digits")
+    there = record.committed(wanted.path)
+    assert there.is_file()
+
+    shutil.rmtree(spec.surrogate().folder)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(record, "results_dir", lambda: tmp_path / "none")
+        elsewhere.setattr(train, "fit", other_fit(train.fit))
+        train.load_or_train(spec.surrogate(), "cpu", False)
+    published = there.read_bytes()
+    assert not any(spec.run_id in path for path in publish.publish("digits"))
+    assert (
+        f"{spec.surrogate().run_id} was trained anew, and 1 records of {spec.run_id} are of its"
+        in capsys.readouterr().err
+    )
+    assert there.read_bytes() == published
+    load_or_evaluate(wanted, "cpu", progress=False)
+    assert str(there.relative_to(tmp_path / "results")) in publish.publish("digits")
+    assert there.read_bytes() != published
+
+
+def other_fit(fit: Callable[..., Any]) -> Callable[..., Any]:
+    """A training that ends a little elsewhere, as on another processor."""
+
+    def fitted(model: torch.nn.Module, *given: Any, **more: Any) -> Any:
+        history = fit(model, *given, **more)
+        with torch.no_grad():
+            next(model.parameters()).mul_(1.01)
+        return history
+
+    return fitted
+
+
+def test_documents_show_what_was_copied(digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(publish, "load", lambda _: digits)
+    monkeypatch.setattr(record, "results_dir", lambda: tmp_path / "results")
+    load_or_evaluate(digits.evaluation("mnist", "lenet5", "isce", "deepfool_10"), "cpu", progress=False)
+    publish.publish("digits")
+    load_or_evaluate(digits.evaluation("mnist", "lenet5", "isce", "pgd_un_50"), "cpu", progress=False)
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path / "none"))  # as `make results` does
+    publish.write("digits")
+    words = (tmp_path / "results" / "digits.md").read_text()
+    assert "Table 7" in words
+    assert "Table 5" not in words
+    printed = sorted(p.name for p in (tmp_path / "results" / "digits").iterdir())
+    assert printed == ["table7.html", "table7.tex"]
+
+
+def test_the_longest_training_keeps_its_weights_while_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(record, "results_dir", lambda: tmp_path)
+    (tmp_path / "made").write_bytes(bytes(100))
+
+    def share(name: str, method: str, epochs: int) -> list[str]:
+        target = tmp_path / name / "result.json"
+        record.write_json(target, {"schema": record.SCHEMA, "spec": {"method": method, "epochs": epochs}})
+        publish.share_weights(tmp_path / "made", target)
+        return sorted(path.parent.name for path in tmp_path.glob("*/made"))
+
+    assert share("short", "isce", 2) == ["short"]
+    assert share("other", "sce", 2) == ["other", "short"]
+    assert share("long", "isce", 20) == ["long", "other"]
+    assert share("short", "isce", 2) == share("long", "isce", 20) == ["long", "other"]
+    monkeypatch.setattr(publish, "WEIGHTS_AT_MOST", 250)
+    assert "no room" not in capsys.readouterr().err
+    assert share("third", "mmc", 2) == ["long", "other"]
+    assert capsys.readouterr().err == "isce: third: no room for its weights, 0.00025 MB are full\n"
+    monkeypatch.setattr(publish, "WEIGHTS_AT_MOST", 350)
+    assert share("control", "norm_only", 2) == ["control", "long", "other"]
+    assert share("third", "mmc", 2) == ["long", "other", "third"]  # a method of the tables takes a control's room
+    assert "control: its weights make room for those of third" in capsys.readouterr().err
+    assert share("control", "norm_only", 2) == ["long", "other", "third"]
+    assert "control: no room" in capsys.readouterr().err
+    assert share("third", "isce", 2) == ["long", "other"]  # shorter than that of its method
+    (tmp_path / "made").unlink()
+    publish.share_weights(tmp_path / "made", tmp_path / "long" / "result.json")  # not here: those there stay
+    assert (tmp_path / "long" / "made").is_file()
+
+
+def test_the_document_lists_the_checks_that_failed(
+    digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path))
+    monkeypatch.setattr(record, "results_dir", lambda: tmp_path / "none")
+    assert publish.masking(digits, "mnist", "lenet5").empty
+    found = [
+        {"name": name, "passed": passed, "numbers": {}, "source": "C", "says": "so"}
+        for name, passed in (("transfer", False), ("restarts", True), ("black box", None))
+    ]
+    path = digits.spec("mnist", "lenet5", "mmc").folder / "checks" / "0.json"
+    record.write_json(path, {"schema": record.SCHEMA, "parameters": {"n": 9, "eps": 0.5}, "checks": found})
+    (row,) = publish.masking(digits, "mnist", "lenet5").to_dict("records")
+    assert row == {"method": "MMC", "n": 9, "ε": 0.5, "failed": "transfer (of 2)"}
+
+
+def test_committed_weights_belong_to_their_records_and_are_small() -> None:
+    root = Path(__file__).resolve().parents[1] / "results"
+    weights = sorted(root.glob("*/model.safetensors"))
+    for path in weights:
+        assert record.sha256(path) == (record.read_json(path.with_name("result.json")) or {})["weights_sha256"], path
+    assert 0 < sum(path.stat().st_size for path in weights) < 30e6
+
+
+def test_committed_results_are_found_and_small() -> None:
+    root = Path(__file__).resolve().parents[1] / "results"
+    files = [p for p in root.rglob("*.json") if "benchmarks" not in p.parts]
+    assert files, "results/ holds the records that README shows"
+    for path in files:
+        content = record.read_json(path)
+        assert content is not None, path
+        assert content["provenance"]["commit"] != "unknown"
+        assert path.stat().st_size < 50_000
+
+
+@pytest.mark.parametrize("where", ["README.md", "results/README.md"])
+def test_the_readmes_show_the_committed_records(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path))  # results/ alone
+    words = (Path(__file__).resolve().parents[1] / where).read_text()
+    (again := tmp_path / "README.md").write_text(re.sub(r"\| I-SCE  .*", "| damaged", words))
+    assert again.read_text() != words
+    for name in ("cpu", "digits", "full"):
+        publish.update_readme(name, again)
+    assert again.read_text() == words
+
+
+@pytest.mark.parametrize("name", ["cpu", "full"])
+def test_the_document_shows_the_committed_records(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path))
+    profile = profiles.load(name)
+    assert (record.results_dir() / f"{name}.md").read_text() == publish.document(profile, publish.with_records(profile))
+
+
+def test_a_glance_takes_each_cell_from_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path))
+    lines = publish.glance([("full", "cifar10", "resnet32"), ("full", "mnist", "resnet32")]).splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:]]
+    assert [(attack, method) for attack, method, *_ in rows] == [
+        (words if at == 0 else "", methods.get(method).label)
+        for words, _, of in publish.GLANCE
+        for at, method in enumerate(of)
+    ]
+    known: dict[tuple[str, str, str], list[tuple[float, float, float]]] = {}
+    for path in record.results_dir().glob("*-resnet32-*-seed?-*/attacks/*.json"):
+        done = record.read_json(path) or {}
+        asked, spec = done["evaluation"], done["evaluation"]["spec"]
+        top, n = done["results"][-1], 10_000 if asked["attack"] == "clean" else 1000
+        full = (spec["dataset"], spec["epochs"]) in {("cifar10", 60), ("mnist", 20)}
+        if full and done["n"] == n and top["level"] in {0.0, 0.5, 2.0}:
+            seeds = known.setdefault((spec["dataset"], asked["attack"], spec["method"]), [])
+            seeds.append((top["accuracy"], *top["interval"]))
+    keys = [(attack, method) for _, attack, of in publish.GLANCE for method in of]
+    for (attack, method), row in zip(keys, rows, strict=True):
+        for dataset, cell in zip(("cifar10", "mnist"), row[2:], strict=True):
+            match known.get((dataset, attack, method), []):
+                case []:
+                    assert cell == "not run"
+                case [alone]:
+                    fewer = " (1 of 3 seeds)" if dataset == "mnist" else ""  # as many as its column's others have
+                    assert cell == "{:.1f} [{:.1f}, {:.1f}]".format(*alone) + fewer
+                case several:
+                    accuracies = [accuracy for accuracy, _, _ in several]
+                    assert cell.startswith(f"{statistics.mean(accuracies):.1f} ± {statistics.stdev(accuracies):.1f} [")
