@@ -66,6 +66,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=None)
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
+    if args.minutes is not None and not args.minutes >= 0:
+        parser.error(f"--minutes must be at least 0, got {args.minutes:g}")
     if args.n is not None and args.n < 1:
         parser.error(f"--n must be at least 1, got {args.n}")
     try:
@@ -77,6 +79,8 @@ def main() -> None:
     asked = {name: all_of_it for name, all_of_it in stages(profile) if any(part in name for part in parts)}
     if not asked:
         parser.error(f"no stage's name contains {args.only!r}: {', '.join(name for name, _ in stages(profile))}")
+    if not any(chosen(all_of_it, names, args.seeds, args.n) for all_of_it in asked.values()):
+        parser.error(f"nothing is asked for: {profile.name} has none of these methods with these seeds in these stages")
     path = record.results_dir() / "benchmarks" / f"stages-{profile.name}-{device.type}.json"
     start = time.perf_counter()
     rows = {row["stage"]: row for row in (record.read_json(path) or {"rows": []})["rows"]}

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from isce.attacks.common import check_images, check_numbers, differentiable, held
+from isce.attacks.common import check_images, check_numbers, check_range, differentiable, held
 from isce.attacks.norms import norm_of, per_image, steepest
 from isce.data import DATASETS, to_float
 from isce.losses import normalize_logits, softmax_cross_entropy
@@ -121,8 +121,10 @@ def attack(
     check_images(model, images, labels)
     done = []
     with held(model):
-        for x in images.detach().split(batch_size):
-            own = model(x).argmax(1)
+        for x in images.detach().clone().split(batch_size):
+            clean = model(x)
+            check_range("labels", labels, clean.shape[1])
+            own = clean.argmax(1)
             for _ in range(steps):
                 x = x.detach().requires_grad_()
                 (gradient,) = torch.autograd.grad(F.cross_entropy(model(x), own, reduction="sum"), x)
@@ -148,8 +150,10 @@ def deepfool(
     check_images(model, images, labels)
     done = []
     with held(model):
-        for clean in images.detach().split(batch_size):
-            own, z = model(clean).argmax(1), torch.zeros_like(clean)
+        for clean in images.detach().clone().split(batch_size):
+            outputs, z = model(clean), torch.zeros_like(clean)
+            check_range("labels", labels, outputs.shape[1])
+            own = outputs.argmax(1)
             for _ in range(steps):
                 x, logits = differentiable(model, (clean + (1 + eps) * z).clamp(0, 1))
                 unchanged = logits.argmax(1) == own

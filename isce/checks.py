@@ -267,7 +267,7 @@ def run_checks(
     """
     check_numbers(norm, eps=eps, steps=steps, restarts=restarts, queries=queries, draws=draws, batch_size=batch_size)
     check_images(model, images, labels)
-    batch_size = int(batch_size or 256)
+    images, batch_size = images.detach(), int(batch_size or 256)
     devices = [images.device] if images.is_cuda else []
     with torch.random.fork_rng(devices=devices), held(model), warnings.catch_warnings():
         warnings.filterwarnings("ignore", PROBABILITIES)  # a check says so
@@ -275,10 +275,10 @@ def run_checks(
         @torch.no_grad()
         def outputs(seen: nn.Module, points: Tensor, size: int = batch_size, draw: int = seed) -> Tensor:
             """(n, K); a random model makes the same draws in every call."""
-            torch.manual_seed(draw)
+            random.reseed(draw, images.device)
             return torch.cat([logits_of(seen, part) for part in points.split(size)])
 
-        torch.manual_seed(seed)
+        random.reseed(seed, images.device)
         right = clean_logits(model, images, batch_size).argmax(1) == labels if len(images) else labels.bool()
         x, y = images[right], labels[right].long()
         if not len(x):

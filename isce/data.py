@@ -6,6 +6,7 @@ augmentation are tensor functions. `to_float` gives pixels in [0, 1]. The decode
 
 import hashlib
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
 
@@ -151,9 +152,9 @@ def check_n(n: int | None, most: int, what: str = "images") -> int:
     """n, or `most` if None. ValueError: n is no whole number in 1..most."""
     if n is None:
         return most
-    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= most:
+    if isinstance(n, bool) or not isinstance(n, Integral) or not 1 <= n <= most:
         raise ValueError(f"n must be a whole number of the {most} {what}, got {n!r}")
-    return n
+    return int(n)
 
 
 def subset(split: Split, n: int | None) -> Split:
@@ -164,7 +165,9 @@ def subset(split: Split, n: int | None) -> Split:
 
 
 def to_float(images: Tensor) -> Tensor:
-    """uint8 (N, C, H, W) to float32 in [0, 1]."""
+    """uint8 (N, C, H, W) to float32 in [0, 1]. TypeError for others, which would be divided by 255 in vain."""
+    if images.dtype != torch.uint8:
+        raise TypeError(f"want uint8 images, 0 to 255, got {images.dtype}")
     return images.float() / 255
 
 

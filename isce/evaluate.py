@@ -22,14 +22,27 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from isce import as_coded, attacks, data, methods, record
-from isce.attacks.common import check_images, check_numbers, default_batch, finite, held, logits_of, real
+from isce.attacks import random
+from isce.attacks.common import (
+    check_images,
+    check_numbers,
+    check_range,
+    default_batch,
+    finite,
+    held,
+    logits_of,
+    real,
+    whole,
+)
 from isce.attacks.norms import norm_of, per_image
 from isce.data import DATASETS, Split
 from isce.models import InferenceTransform
 from isce.train import Spec, fits, load_or_train, weights_of
 
 VERSION = 1  # of everything that shapes an attack's outcome; raise it when an attack changes
-STOPPED_EARLY = ("pgd", "apgd", "autoattack")  # attacks that take `early_stop`
+COLUMNS = (  # of the rows per image: see `evaluate`
+    "image", "attack", "level", "label", "clean", "adversarial", "correct", "norm", "minimal", "queries",
+)  # fmt: skip
 CHUNK = 500  # images between two saves on a CPU, where an attack may take hours
 
 
@@ -45,6 +58,7 @@ class Attack:
     label: str
     run: Callable[..., Any]
     kind: str = "fixed"
+    early_stop: bool = False  # whether it takes this argument
 
 
 def _deepfool(label: str, steps: int) -> Attack:
@@ -52,11 +66,11 @@ def _deepfool(label: str, steps: int) -> Attack:
 
 
 def _as_coded(label: str, attack: Callable[..., Tensor], steps: int) -> Attack:
-    return Attack(f"{label} as coded", lambda *args, generator, batch_size, **kw: attack(*args, steps=steps, **kw))
+    return Attack(f"{label} as coded", lambda *args, eps, **_: attack(*args, eps=eps, steps=steps))  # it has no norm
 
 
 def _pgd(label: str, steps: int, **options: Any) -> Attack:
-    return Attack(label, partial(attacks.pgd, steps=steps, **options))
+    return Attack(label, partial(attacks.pgd, steps=steps, **options), early_stop=True)
 
 
 ATTACKS: dict[str, Attack] = {
@@ -75,12 +89,12 @@ ATTACKS: dict[str, Attack] = {
     "deepfool_50": _deepfool("DF 50", 50),
     "simba": Attack("SimBA", partial(attacks.simba, basis="pixel", return_queries=True), "queries"),
     "simba_dct": Attack("SimBA DCT", partial(attacks.simba, basis="dct", return_queries=True), "queries"),
-    "apgd_ce": Attack("APGD-CE", partial(attacks.apgd, objective="ce")),
-    "apgd_dlr": Attack("APGD-DLR", partial(attacks.apgd, objective="dlr")),
-    "apgd_t": Attack("APGD-T", attacks.apgd_targeted),
+    "apgd_ce": Attack("APGD-CE", partial(attacks.apgd, objective="ce"), early_stop=True),
+    "apgd_dlr": Attack("APGD-DLR", partial(attacks.apgd, objective="dlr"), early_stop=True),
+    "apgd_t": Attack("APGD-T", attacks.apgd_targeted, early_stop=True),
     "fab": Attack("FAB-T", attacks.fab, "minimal"),
     "square": Attack("Square", attacks.square),
-    "autoattack": Attack("AutoAttack", attacks.autoattack),
+    "autoattack": Attack("AutoAttack", attacks.autoattack, early_stop=True),
     "as_coded_5": _as_coded("PGD un 5", as_coded.attack, 5),
     "as_coded_50": _as_coded("PGD un 50", as_coded.attack, 50),
     "as_coded_df_10": _as_coded("DF 10", as_coded.deepfool, 10),
@@ -143,13 +157,16 @@ def surface_of(model: nn.Module, surface: str, surrogate: nn.Module | None = Non
 
 
 @torch.no_grad()
-def predict(model: nn.Module, images: Tensor) -> Tensor:
+def predict(model: nn.Module, images: Tensor, labels: Tensor | None = None) -> Tensor:
     """Decisions (N,) of a model in eval mode on float images (N, ...), in arm A's batches: its batch norm depends on them.
 
-    -1, which is no class, where the outputs are not all finite: a model that breaks down is not right.
+    -1, which is no class, where the outputs are not all finite: a model that breaks down is not right. ValueError for `labels`
+    that the model has not.
     """
     # Copies: a model may write into what it is given.
     outputs = [logits_of(model, x.clone()) for x in images.split(as_coded.BATCH)]
+    if labels is not None and outputs:
+        check_range("labels", labels, outputs[0].shape[1])
     return torch.cat([torch.where(finite(z), z.argmax(1), -1) for z in outputs])
 
 
@@ -171,7 +188,7 @@ def evaluate(
         model: from images in [0, 1] to outputs whose argmax is the decision; judged in eval mode.
         split: images (N, C, H, W), uint8 or floats in [0, 1], and labels (N,), on the model's device: your own as
             `isce.data.Split(images, labels)`.
-        requests: attack name -> levels, such as `{"pgd_un_50": [1.0, 2.0], "simba": [0.2]}`: radii in `norm`, l2 or linf, of
+        requests: attack name (or group, as for `parse`) -> levels, such as `{"pgd_un_50": [1.0, 2.0], "simba": [0.2]}`: radii in `norm`, l2 or linf, of
             SimBA step sizes.
         queries: SimBA's budget per image. seed: of targets, random starts, orders, and a random model's own draws.
         surrogate: for attacks named `...@transfer`, whose points are moved on to each radius (`to_the_edge`).
@@ -191,6 +208,7 @@ def evaluate(
     if not isinstance(split, Split):
         raise TypeError(f"want isce.data.Split(images, labels), got {type(split).__name__}")
     check_numbers(norm)
+    wanted = {name: levels for names, levels in requests.items() for name in parse(names)}
     images, labels = split.images, split.labels
     if isinstance(images, Tensor) and images.dtype == torch.uint8:
         images = data.to_float(images)
@@ -207,9 +225,9 @@ def evaluate(
 
         def run(**options: Any) -> Any:
             draws = torch.Generator().manual_seed(seed)
-            if what.startswith(STOPPED_EARLY):
+            if attack.early_stop:
                 options["early_stop"] = early_stop
-            if attack.kind != "queries" and not what.startswith("as_coded"):
+            if attack.kind != "queries":
                 options["norm"] = norm
             return attack.run(seen, images, labels, generator=draws, batch_size=size, **options)
 
@@ -233,11 +251,10 @@ def evaluate(
         held(model),
         held(model if surrogate is None else surrogate),
     ):
-        torch.manual_seed(seed)  # of what a randomised model draws
-        clean = predict(model, images)
-        for name, levels in requests.items():
+        random.reseed(seed, images.device)  # of what a randomised model draws
+        clean = predict(model, images, labels)
+        for name, levels in wanted.items():
             what, _, surface = name.partition("@")
-            record.choose("attack", what, ATTACKS)
             check_levels(name, levels)
             seen = surface_of(model, surface, surrogate)
             stop = early_stop and surface != "transfer"
@@ -245,21 +262,18 @@ def evaluate(
                 if surface == "transfer" and ATTACKS[what].kind != "queries":
                     points, smallest = to_the_edge(points, images, level, norm), None
                 decided = clean if what == "clean" else predict(model, points)
-                columns = {
-                    "image": np.arange(len(images)),
-                    "attack": name,
-                    "level": float(level),
-                    "label": labels,
-                    "clean": clean,
-                    "adversarial": decided,
-                    "correct": decided == labels,
-                    "norm": norm_of(points - images, norm),
-                    "minimal": np.nan if smallest is None else smallest,
-                    "queries": np.nan if used is None else used,
-                }
-                rows.append(
-                    pd.DataFrame({k: v.cpu().numpy() if isinstance(v, Tensor) else v for k, v in columns.items()})
-                )
+                values: list[Any] = [
+                    np.arange(len(images)),
+                    name,
+                    float(level),
+                    labels,
+                    clean,
+                    decided,
+                    decided == labels,
+                ]
+                values += [norm_of(points - images, norm), *(np.nan if t is None else t for t in (smallest, used))]
+                columns = zip(COLUMNS, values, strict=True)
+                rows.append(pd.DataFrame({k: v.cpu().numpy() if isinstance(v, Tensor) else v for k, v in columns}))
     return pd.concat(rows, ignore_index=True)
 
 
@@ -326,6 +340,8 @@ class Evaluation:
             check_numbers(queries=self.queries)
         else:
             object.__setattr__(self, "queries", 0)  # budgets of other attacks are part of their names
+        if not whole(self.seed) or self.seed < 0:
+            raise ValueError(f"seed must be a whole number, at least 0, got {self.seed!r}")
         object.__setattr__(self, "levels", tuple(map(float, self.levels)))
         most = dict(zip(data.Data._fields, DATASETS[self.spec.dataset].sizes, strict=True))[self.split]
         object.__setattr__(self, "n", data.check_n(self.n, most, f"{self.split} images"))
@@ -334,9 +350,10 @@ class Evaluation:
     def unsteady(self) -> bool:
         """PGD, APGD or AutoAttack whose first success need not be one where it is judged: another draw of a random model, another
         batch of arm A's, another model than the surrogate. It must not stop there, but take all its steps."""
-        random = methods.get(self.spec.method).random_input
-        elsewhere = random or self.spec.arm == "A" or self.attack.endswith("@transfer")
-        return elsewhere and self.attack.startswith(STOPPED_EARLY)
+        elsewhere = (
+            methods.get(self.spec.method).random_input or self.spec.arm == "A" or self.attack.endswith("@transfer")
+        )
+        return elsewhere and ATTACKS[self.attack.partition("@")[0]].early_stop
 
     def payload(self) -> dict[str, Any]:
         own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -466,7 +483,7 @@ def output_means(model: nn.Module, split: Split, seed: int = 0) -> dict[str, flo
     r"""Means over images of $f_y$ and of $\sum_{j \ne y} e^{f_j}$ (appendix A.2 says about 0.97 and 8), f the outputs; seed: of
     what a random model draws."""
     with torch.random.fork_rng(devices=[split.images.device] if split.images.is_cuda else []):
-        torch.manual_seed(seed)
+        random.reseed(seed, split.images.device)
         f = torch.cat([model(data.to_float(x)) for x in split.images.split(500)]).double()
     own = f.gather(1, split.labels.unsqueeze(1))
     others = (f.logsumexp(1) + torch.log1p(-f.softmax(1).gather(1, split.labels.unsqueeze(1))[:, 0])).exp()
@@ -483,7 +500,7 @@ def find(evaluation: Evaluation) -> dict[str, Any] | None:
     or more (`n` says how many); None where no image was attacked. Records of other weights than those here do not count: a
     network trained here anew is not the one that the committed records are of."""
     roots, here = (record.runs_dir(), record.results_dir()), _here(evaluation)
-    exact = [record.read_json(path) for path in (evaluation.path, record.committed(evaluation.path))]
+    exact = [_read(path) for path in (evaluation.path, record.committed(evaluation.path))]
     if found := [done for done in exact if done and fits(done, here)]:
         return found[0]
     found = [done for root in roots for done in of_any(evaluation, root) if fits(done, here)]
@@ -501,10 +518,24 @@ def of_any(evaluation: Evaluation, root: Path) -> list[dict[str, Any]]:
     (`data.subset`)."""
     at = evaluation.path.relative_to(record.runs_dir())
     name, _, wanted = at.stem.rpartition("-")
-    read = [record.read_json(path) for path in sorted((root / at.parent).glob(f"{name}-*.json"))]
+    read = [_read(path) for path in sorted((root / at.parent).glob(f"{name}-*.json"))]
     sizes = {"n": evaluation.n}
-    same = [done for done in read if done and record.run_id(done.get("evaluation", {}) | sizes) == wanted]
-    return [done for done in same if isinstance(done.get("n"), int)]
+    return [done for done in read if done and record.run_id(done.get("evaluation", {}) | sizes) == wanted]
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """The record at `path`; None where there is none, or where what it says of its images does not agree."""
+    if (done := record.read_json(path)) is None:
+        return None
+    try:
+        agree = [
+            len(result["correct"]) == 2 * -(-done["n"] // 8)
+            and int(result["correct"], 16).bit_count() == round(result["accuracy"] * done["n"] / 100)
+            for result in done["results"]
+        ]
+        return done if agree and all(agree) else None
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def path_of(evaluation: Evaluation, done: dict[str, Any]) -> Path:
@@ -524,7 +555,7 @@ def _begun(evaluation: Evaluation) -> tuple[dict[str, Any], list[pd.DataFrame]]:
 
 
 def _valid(evaluation: Evaluation) -> dict[str, Any] | None:
-    done = record.read_json(evaluation.path)
+    done = _read(evaluation.path)
     if done is None or not _current(done, evaluation) or _rows(done, evaluation.path) is None:
         return None
     return done
@@ -552,12 +583,13 @@ def _current(done: dict[str, Any], evaluation: Evaluation) -> bool:
 
 def _rows(done: dict[str, Any], path: Path) -> pd.DataFrame | None:
     """The rows beside a record; None unless they can be read (all of them: damage inside shows in no other way) and are all
-    there."""
+    there, with what `summarize` needs."""
     try:
         rows = pd.read_parquet(path.with_suffix(".parquet"))
     except (OSError, pyarrow.ArrowException):
         return None
-    return rows if len(rows) == done.get("n", 0) * len(done.get("results", ())) else None
+    there = set(COLUMNS) <= set(rows.columns) and len(rows) == done["n"] * len(done["results"])
+    return rows if there else None
 
 
 def pack(correct: np.ndarray) -> str:

@@ -5,7 +5,8 @@ class weights, means). To add a method: write its head, add one entry to `METHOD
 state are our decisions; `Method.source` says where each was read.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -183,14 +184,19 @@ class Method:
         """The options for a data set, with a user's own on top.
 
         Raises:
-            ValueError: an option the method does not have; s < 1 or m < 0 for I-SCE.
+            ValueError, TypeError: an option the method does not have, or a value that it cannot take, such as s < 1 or m < 0
+                for I-SCE.
         """
+        if not isinstance(overrides, Mapping):
+            raise TypeError(f"options of {self.label} must be a dict, got {overrides!r}")
         if overrides and not self.options:
             raise ValueError(f"{self.label} has no options, got {', '.join(overrides)}")
         for name, value in overrides.items():
             choose(f"option of {self.label}", name, self.options)
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise TypeError(f"option {name} of {self.label} must be a number, got {value!r}")
+            if not math.isfinite(value):
+                raise ValueError(f"option {name} of {self.label} must be finite, got {value!r}")
             if isinstance(self.options[name], int) and not float(value).is_integer():
                 raise ValueError(f"option {name} of {self.label} must be a whole number, got {value!r}")
         settings = {**self.options, **self.by_dataset.get(dataset, {}), **overrides}
@@ -199,7 +205,19 @@ class Method:
             raise ValueError(f"{self.label} needs eps > 0 and steps >= 1, got {settings}")
         if self.label == "I-SCE":
             losses.check_s_m(settings["s"], settings["m"])
+        for name, value in settings.items():
+            if (
+                (name in POSITIVE and value <= 0)
+                or (name in NOT_NEGATIVE and value < 0)
+                or (name in SHARES and value > 1)
+            ):
+                least = "> 0" if name in POSITIVE else "in [0, 1]" if name in SHARES else ">= 0"
+                raise ValueError(f"option {name} of {self.label} must be {least}, got {value!r}")
         return settings
+
+
+POSITIVE, SHARES = ("s", "norm", "temperature"), ("smoothing", "center_lr")  # what options can mean
+NOT_NEGATIVE = (*SHARES, "weight", "alpha", "lam")
 
 
 METHODS: dict[str, Method] = {

@@ -3,11 +3,13 @@
 import dataclasses
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from itertools import product
+from typing import Any, get_origin, get_type_hints
 
 import yaml
 
 from isce import data, methods, paper, record
+from isce.attacks.common import real
 from isce.data import DATASETS
 from isce.evaluate import Evaluation, default_levels, parse
 from isce.models import BACKBONES
@@ -237,20 +239,29 @@ def load(name: str) -> Profile:
     path = folder / f"{record.choose('profile', name, known)}.yaml"
     try:
         content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path.name} is no YAML: {' '.join(str(error).split())}") from None
     want = {f.name for f in dataclasses.fields(Profile)} - {"name"}
     if not isinstance(content, dict) or set(content) != want:
         wrong = sorted(want ^ set(content)) if isinstance(content, dict) else content
         raise ValueError(f"{path.name} must hold just the keys of isce.profiles.Profile; missing or unknown: {wrong}")
+    for field, kind in get_type_hints(Profile).items():
+        if field != "name" and not isinstance(content[field], (origin := get_origin(kind) or kind)):
+            raise ValueError(f"{field} in {path.name} must be of type {origin.__name__}, got {content[field]!r}")
+    for field in ("seeds", "tables"):
+        if not content[field] or not all(type(value) is int for value in content[field]):
+            raise ValueError(f"{field} in {path.name} must hold whole numbers, at least one, got {content[field]!r}")
+    for field, block in product(("eps", "simba_steps", "simba_queries"), content["stand_in"]):
+        if block not in content[field]:
+            raise ValueError(f"{field} in {path.name} has nothing for {block}")
     for table in content["tables"]:
         if table not in paper.TABLES:
             raise ValueError(
                 f"tables in {path.name} must be whole numbers of {min(paper.TABLES)} to {max(paper.TABLES)}, got {table!r}"
             )
-    for block, radii in content["eps"].items():
-        if sorted(radii) != radii:
-            raise ValueError(f"eps in {path.name} must rise, got {radii} for {block}")
+    for field, (block, levels) in [(key, item) for key in ("eps", "simba_steps") for item in content[key].items()]:
+        if not isinstance(levels, list) or not all(real(level) for level in levels) or sorted(levels) != levels:
+            raise ValueError(f"{field} in {path.name} must be numbers that rise, got {levels!r} for {block}")
     for job in [
         *content["train_jobs"],
         *content["attack_jobs"],

@@ -3,6 +3,7 @@
 `load_or_train(spec)` is the whole interface: it returns the trained classifier from runs/ or trains it there.
 """
 
+import copy
 import dataclasses
 import shutil
 import time
@@ -22,7 +23,7 @@ from tqdm import tqdm
 
 from isce import as_coded, data, methods, record
 from isce.attacks import random
-from isce.attacks.common import differentiable, held
+from isce.attacks.common import differentiable, held, whole
 from isce.attacks.norms import project, random_in_ball, steepest
 from isce.data import DATASETS
 from isce.losses import softmax_cross_entropy
@@ -65,11 +66,14 @@ class Spec:
         record.choose("backbone", self.backbone, BACKBONES)
         record.choose("arm", self.arm, ("A", "B"))
         for name in ("seed", "epochs", "embedding_dim"):
-            value = getattr(self, name)
-            if (value is not None or name == "seed") and (isinstance(value, bool) or not isinstance(value, int)):
+            value, least = getattr(self, name), 0 if name == "seed" else 1
+            if value is None and name != "seed":
+                continue
+            if not whole(value):
                 raise TypeError(f"{name} must be a whole number, got {value!r}")
-            if value is not None and value < (0 if name == "seed" else 1):
-                raise ValueError(f"{name} must be at least {0 if name == 'seed' else 1}, got {value}")
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
+            object.__setattr__(self, name, int(value))
         method = methods.get(self.method)
         # Equal settings are one run, however they were spelled.
         object.__setattr__(self, "options", method.settings(self.dataset, self.options))
@@ -112,10 +116,10 @@ class Spec:
 
 
 def accuracy(model: nn.Module, split: data.Split, batch_size: int = 1000) -> float:
-    """Share of right decisions in eval mode, in %. Images uint8 (N, C, H, W) on the model's device."""
+    """Share of right decisions in eval mode, in %. Images (N, C, H, W) on the model's device, uint8 or floats in [0, 1]."""
     with held(model), torch.no_grad():
         right = [
-            (model(data.to_float(x)).argmax(1) == y).sum()
+            (model(data.to_float(x) if x.dtype == torch.uint8 else x).argmax(1) == y).sum()
             for x, y in zip(split.images.split(batch_size), split.labels.split(batch_size), strict=True)
         ]
     return 100 * int(torch.stack(right).sum()) / len(split)
@@ -465,24 +469,26 @@ def _resume(
 ) -> int:
     if path is None or not path.is_file():
         return 0
+    fresh = copy.deepcopy((model.state_dict(), optimizer.state_dict(), schedule.state_dict()))
     try:
         state = torch.load(path, weights_only=True, map_location=next(model.parameters()).device)
         if state["run_id"] != spec.run_id:
             raise ValueError("of another run")
-        weights, moments, rates, past = (state[key] for key in ("model", "optimizer", "schedule", "history"))
+        past, before = state["history"], state["history"]["precision"]
+        for part, key in ((model, "model"), (optimizer, "optimizer"), (schedule, "schedule")):
+            part.load_state_dict(state[key])
     except Exception as error:  # a damaged file fails in many ways; the training itself is never lost by it
         record.log(
             f"isce: {path.parent.name}/{path.name} cannot be used ({type(error).__name__}): training from the start"
         )
         path.unlink()
+        for part, own in zip((model, optimizer, schedule), fresh, strict=True):
+            part.load_state_dict(own)
         return 0
-    model.load_state_dict(weights)
-    optimizer.load_state_dict(moments)
     # A fused step reads weights, gradients and moments in one memory order, and this device's may not be the former's.
     for weight, own in optimizer.state.items():
         same = {key: value for key, value in own.items() if isinstance(value, Tensor) and value.shape == weight.shape}
         own.update({key: torch.empty_like(weight).copy_(value) for key, value in same.items()})
-    schedule.load_state_dict(rates)
-    before, now = past["precision"], history["precision"]  # of each start, where a resumed training has moved
+    now = history["precision"]  # of each start, where a resumed training has moved
     history.update(past | {"precision": before if now in before.split("; then ") else f"{before}; then {now}"})
     return len(history["loss"])

@@ -77,6 +77,11 @@ def test_subset_is_nested_and_mixed() -> None:
             data.subset(split, n)
 
 
+def test_floats_are_not_divided_again() -> None:
+    with pytest.raises(TypeError, match="want uint8 images, 0 to 255, got torch.float32"):
+        data.to_float(torch.rand(2, 1, 8, 8))
+
+
 def test_augmentation_shifts_and_flips_each_image(generator: torch.Generator) -> None:
     image = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
     image[:, :, 10, 20] = 255

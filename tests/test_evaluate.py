@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from isce import attacks, data, evaluate, record
+from isce import as_coded, attacks, data, evaluate, record
 from isce.evaluate import Evaluation, load_or_evaluate
 from isce.models import Classifier, build_model
 from isce.train import Spec
@@ -403,6 +403,37 @@ def test_a_record_of_former_weights_hides_none_of_the_present_ones(
         assert evaluate.find(wanted) == done
 
 
+def test_labels_that_the_model_has_not(digits_isce: Classifier, split: data.Split) -> None:
+    wrong = data.Split(split.images, split.labels + 100)
+    for name in ("clean", "simba", "as_coded_5", "as_coded_df_10"):
+        with pytest.raises(ValueError, match=r"labels must be in 0 \.\. 9, got 10\d \.\. 10\d"):
+            evaluate.evaluate(digits_isce, wrong, {name: [0.5]}, queries=1)
+    with pytest.raises(ValueError, match=r"labels must be in 0 \.\. 9"):
+        as_coded.attack(digits_isce, data.to_float(split.images), wrong.labels, eps=0.1, steps=1)
+
+
+def test_groups_and_attacks_of_ones_own(
+    digits_isce: Classifier, split: data.Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = evaluate.evaluate(digits_isce, split, {"deepfool@raw": [0.5], "clean": [0.0]})
+    assert rows["attack"].unique().tolist() == ["deepfool_10@raw", "deepfool_50@raw", "clean"]
+
+    def mine(model, images, labels, *, eps, norm, generator, batch_size):  # type: ignore[no-untyped-def]
+        return attacks.fgsm(model, images, labels, eps=eps, norm=norm, generator=generator, batch_size=batch_size)
+
+    monkeypatch.setitem(evaluate.ATTACKS, "pgd_mine", evaluate.Attack("mine", mine))  # whatever it is called
+    own, known = (evaluate.evaluate(digits_isce, split, {name: [0.5]}) for name in ("pgd_mine", "fgsm"))
+    assert own["correct"].equals(known["correct"])
+
+
+def test_another_gpu_s_generator_is_left_alone(
+    digits_isce: Classifier, split: data.Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda _: pytest.fail("every GPU is seeded"))
+    evaluate.evaluate(digits_isce, split, {"fgsm": [0.5]})
+    evaluate.output_means(digits_isce, split)
+
+
 def test_a_committed_record_will_do_where_no_rows_are_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     never_trained = dataclasses.replace(SPEC, seed=77)
     wanted = Evaluation(never_trained, "fgsm", (0.9,), 12)
@@ -413,6 +444,7 @@ def test_a_committed_record_will_do_where_no_rows_are_needed(tmp_path: Path, mon
         "n": 12,
         "evaluation": wanted.payload(),
         "weights_sha256": "of a committed training",
+        "results": [{"level": 0.9, "accuracy": 50.0, "correct": evaluate.pack(np.arange(12) < 6)}],
     }
     path = tmp_path / wanted.path.relative_to(record.runs_dir())
     record.write_json(path, committed)
@@ -443,7 +475,16 @@ def test_a_damaged_record_is_made_again(digits_isce: Classifier) -> None:
         assert load_or_evaluate(wanted, "cpu", progress=False)["results"] == first["results"]
         assert len(evaluate.load_rows(wanted)) == N
     whole = json.loads(wanted.path.read_text())
-    for damaged in ({"schema": record.SCHEMA}, {key: whole[key] for key in whole if key != "results"}):
+    (result,) = whole["results"]
+    cut, flipped = (
+        {"results": [result | {"correct": bits}]} for bits in (result["correct"][:2], "ff" + result["correct"][2:])
+    )
+    lost = {"results": [{key: result[key] for key in result if key != "correct"}]}
+    for damaged in (
+        {"schema": record.SCHEMA},
+        {key: whole[key] for key in whole if key != "results"},
+        *(whole | part for part in (cut, flipped, lost, {"results": []}, {"results": None}, {"n": str(N)})),
+    ):
         record.write_json(wanted.path, damaged)
         assert load_or_evaluate(wanted, "cpu", progress=False)["results"] == first["results"]
     changed = whole | {"weights_sha256": "of another training"}

@@ -213,6 +213,8 @@ def test_stages_stop_in_time_go_on_and_add_up(tmp_path: Path, monkeypatch: pytes
         ("stages", "--profile digit", "unknown profile 'digit'"),
         ("stages", "--methods isc", "unknown method 'isc'"),
         ("stages", "--n 0", "--n must be at least 1"),
+        ("stages", "--minutes -1", "--minutes must be at least 0, got -1"),
+        ("stages", "--seeds 7", "nothing is asked for: digits has none of these methods with these seeds"),
         ("attacks", "--attacks pdg", "unknown attack 'pdg' (did you mean 'pgd'?)"),
         ("attacks", "--models lenet5", "unknown method ''"),
         ("attacks", "--device tpu", "unknown device 'tpu'"),

@@ -116,8 +116,15 @@ def test_bad_profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("stand_in: {mnist: digits", "stand_in: {mnist: digit", r"unknown data set of stand_in in mine\.yaml 'digit'"),
         ("networks: {}", "networks: {mnist-lenet5: }", r"networks in mine\.yaml: mnist-lenet5 must say"),
         ("networks: {}", "networks: [}", r"mine\.yaml is no YAML: "),
-        ("tables: [1,", 'tables: ["1",', r"tables in mine\.yaml must be whole numbers of 1 to 7, got '1'"),
-        ("mnist: [0.5, 1.0]", "mnist: [1.0, 0.5]", r"eps in mine\.yaml must rise, got \[1.0, 0.5\] for mnist"),
+        ("tables: [1,", 'tables: ["1",', r"tables in mine\.yaml must hold whole numbers, at least one, got \['1', 2"),
+        ("tables: [1,", "tables: [0,", r"tables in mine\.yaml must be whole numbers of 1 to 7, got 0"),
+        ("seeds: [0]", "seeds: []", r"seeds in mine\.yaml must hold whole numbers, at least one, got \[\]"),
+        ("seeds: [0]", "seeds: 0", r"seeds in mine\.yaml must be of type list, got 0"),
+        ("networks: {}", "networks: null", r"networks in mine\.yaml must be of type dict, got None"),
+        ("n: 64", "n: many", r"n in mine\.yaml must be of type int, got 'many'"),
+        ("mnist: [0.5, 1.0]", "mnist: [1.0, 0.5]", r"eps in mine\.yaml must be numbers that rise, got \[1.0, 0.5\]"),
+        ("mnist: [0.5, 1.0]", 'mnist: ["1e-3"]', r"eps in mine\.yaml must be numbers that rise, got \['1e-3'\]"),
+        ("mnist: [0.5, 1.0], ", "", r"eps in mine\.yaml has nothing for mnist"),
     ):
         assert old in text
         (tmp_path / "config" / "mine.yaml").write_text(text.replace(old, new))

@@ -3,7 +3,9 @@
 import contextlib
 import dataclasses
 import json
+import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,9 +16,11 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -325,9 +329,52 @@ def test_a_damaged_checkpoint_starts_anew(own_runs: Path, capsys: pytest.Capture
     assert "checkpoint.pt cannot be used" in capsys.readouterr().err
     for path in spec.folder.iterdir():
         path.unlink()
-    torch.save({"run_id": spec.run_id, "model": {}}, spec.folder / "checkpoint.pt")  # of this run, with parts missing
-    assert torch.equal(weights(load_or_train(spec, "cpu", progress=False)), first)
-    assert "checkpoint.pt cannot be used (KeyError)" in capsys.readouterr().err
+    state = {"run_id": spec.run_id, "model": {}}  # of this run, with parts missing or damaged
+    history = {"loss": [1.0], "seconds": 1.0, "precision": "float32"}
+    moved = {name: value + 1 for name, value in spec.build().state_dict().items()}
+    for part in (state, state | {"history": history}, state | {"history": history, "model": moved, "optimizer": {}}):
+        torch.save(part, spec.folder / "checkpoint.pt")
+        assert torch.equal(weights(load_or_train(spec, "cpu", progress=False)), first)
+        assert re.search(r"checkpoint\.pt cannot be used \((KeyError|RuntimeError)\)", capsys.readouterr().err)
+        for path in spec.folder.iterdir():
+            path.unlink()
+
+
+def test_accuracy_of_floats_and_bytes_is_one(digits_isce: Classifier) -> None:
+    split = data.subset(data.load("digits").test, 50)
+    own = data.Split(data.to_float(split.images), split.labels)
+    frozen = nn.BatchNorm1d(64).eval()
+    model = nn.Sequential(nn.Flatten(), frozen, nn.Linear(64, 10)).train()
+    frozen.eval()
+    train.accuracy(model, own)
+    assert (model.training, frozen.training) == (True, False)
+    assert train.accuracy(digits_isce, own) == train.accuracy(digits_isce, split) > 50
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "error", "says"),
+    [
+        ("label_smoothing", {"smoothing": math.nan}, ValueError, "option smoothing of Label smoothing must be finite"),
+        ("label_smoothing", {"smoothing": 5}, ValueError, "smoothing of Label smoothing must be in [0, 1], got 5.0"),
+        ("mmc", {"norm": -3}, ValueError, "norm of MMC must be > 0"),
+        ("arcface", {"s": 0}, ValueError, "s of ArcFace must be > 0"),
+        ("temperature", {"temperature": 0}, ValueError, "temperature of Temperature 20 must be > 0"),
+        ("lgm", {"alpha": -1}, ValueError, "alpha of L-GM must be >= 0"),
+        ("at", {"eps": math.inf}, ValueError, "eps of AT must be finite"),
+        ("isce", None, TypeError, "options of I-SCE must be a dict, got None"),
+    ],
+)
+def test_settings_that_no_training_can_have(
+    method: str, options: dict[str, float], error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=re.escape(says)):
+        Spec("digits", "lenet5", method, options=options)
+
+
+def test_whole_numbers_of_numpy_are_the_same_run() -> None:
+    assert Spec("digits", "lenet5", "sce", seed=np.int64(3), epochs=np.int64(2)).run_id == (  # type: ignore[arg-type]
+        Spec("digits", "lenet5", "sce", seed=3, epochs=2).run_id
+    )
 
 
 def test_a_damaged_checkpoint_leaves_arm_a_its_pixel_mean(own_runs: Path) -> None:

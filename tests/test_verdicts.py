@@ -30,12 +30,11 @@ def digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Profile:
     return profile
 
 
-def write(evaluation: Evaluation, right: int, **more: object) -> None:
-    """A record with the first `right` of N images right at every level: of several attacks the worst is the least."""
-    bits = np.arange(N) < right
-    entry = {"accuracy": 100 * right / N, "interval": record.wilson(right, N), "correct": pack(bits)}
+def write(evaluation: Evaluation, right: int, n: int = N, **more: object) -> None:
+    """A record with the first `right` of n images right at every level: of several attacks the worst is the least."""
+    entry = {"accuracy": 100 * right / n, "interval": record.wilson(right, n), "correct": pack(np.arange(n) < right)}
     results = [entry | {"level": level} for level in evaluation.levels]
-    content = {"schema": record.SCHEMA, "n": N, "results": results, "outputs": OUTPUTS, **more}
+    content = {"schema": record.SCHEMA, "n": n, "results": results, "outputs": OUTPUTS, **more}
     record.write_json(evaluation.path, json.loads(json.dumps(content)))
 
 
@@ -400,7 +399,7 @@ def test_c9(digits: Profile) -> None:
             assert verdict(digits, "C9") == (verdicts.FAILS if net == deep[0] else verdicts.PART)
             split = evaluation.split
             own = means[split] if net != shallow[0] else 0.96
-            write(evaluation, N, outputs=OUTPUTS | {"label_output": own}, n=sizes[split])
+            write(evaluation, sizes[split], outputs=OUTPUTS | {"label_output": own}, n=sizes[split])
     found = verdicts.RULES["C9"](digits, "B")
     assert found.verdict == verdicts.STANDS
     assert "f_i 0.953, sum 8.00 (all 100 images of one seed)" in found.measured

@@ -3,7 +3,8 @@
     attack(model, images, labels, *, ...) -> adversarial images, same shape, in [0, 1]
 
 The model's mode, parameters and gradients are left as they were; images that are already misclassified are returned as
-they are, in targeted attacks too, but with `early_stop=False`; the answer depends neither on `batch_size` nor on the other images.
+they are, in targeted attacks too, but with `early_stop=False`; the answer depends neither on `batch_size` nor on the other
+images, but for rounding.
 """
 
 from isce.attacks.apgd import apgd, apgd_targeted

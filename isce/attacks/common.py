@@ -99,6 +99,12 @@ def check_classes(name: str, classes: Tensor, images: Tensor) -> None:
         raise ValueError(f"{name} are on {classes.device}, images on {images.device}: move them together")
 
 
+def check_range(name: str, given: Tensor, classes: int) -> None:
+    """ValueError unless `given` (N,) are classes of a model that has so many."""
+    if len(given) and not 0 <= int(given.min()) <= int(given.max()) < classes:
+        raise ValueError(f"{name} must be in 0 .. {classes - 1}, got {int(given.min())} .. {int(given.max())}")
+
+
 PROBABILITIES = "the model seems to return probabilities"
 
 
@@ -109,10 +115,9 @@ def check_logits(logits: Tensor, labels: Tensor, targets: Tensor | None = None, 
         raise ValueError("the model has one class: an attack needs at least two")
     if not bool(logits.isfinite().all()):
         raise ValueError("the model returns NaN or infinite logits on the clean images")
-    for name, given in (("labels", labels), ("targets", labels if targets is None else targets)):
-        low, high = int(given.min()), int(given.max())
-        if low < 0 or high >= logits.shape[1]:
-            raise ValueError(f"{name} must be in 0 .. {logits.shape[1] - 1}, got {low} .. {high}")
+    check_range("labels", labels, logits.shape[1])
+    if targets is not None:
+        check_range("targets", targets, logits.shape[1])
     if targets is not None and bool((targets == labels).any()):
         raise ValueError("some targets equal the label: a target must be a wrong class")
     if bool((logits >= 0).all()) and bool(((logits.sum(1) - 1).abs() < 1e-3).all()):
@@ -128,7 +133,7 @@ def held(model: nn.Module) -> Iterator[None]:
     `torch.export` makes keeps the one it was exported in.
     """
     modes = [(module, True) for module in model.modules() if getattr(module, "training", False)]
-    wanted = [p for p in model.parameters() if p.requires_grad]
+    wanted = [p for p in model.parameters() if p.requires_grad and not p.is_inference()]
     try:
         for module, _ in modes:  # one by one: what torch.export makes refuses, and must not keep its neighbours from it
             with suppress(NotImplementedError):
@@ -145,8 +150,19 @@ def held(model: nn.Module) -> Iterator[None]:
 
 
 def logits_of(model: nn.Module, x: Tensor) -> Tensor:
-    """model(x), (n, K), in the images' dtype, whatever the model computes in; TypeError or ValueError for what are no logits."""
-    logits = model(x)
+    """model(x), (n, K), in the images' dtype, whatever the model computes in; TypeError or ValueError for what are no logits, and
+    for a model that does not take images of this dtype, or was made where no gradient is kept."""
+    try:
+        logits = model(x)
+    except RuntimeError as error:
+        says = str(error).splitlines()[0]
+        if "Inference tensors" in says:
+            raise ValueError(
+                "the model was made under torch.inference_mode, where no gradient passes: load it outside"
+            ) from error
+        if "same dtype" in says or "should be the same" in says:
+            raise TypeError(f"the model does not take images of {x.dtype}, convert one of them: {says}") from error
+        raise
     if not isinstance(logits, Tensor):
         raise TypeError(f"the model must return its logits alone, a tensor (N, K), got {type(logits).__name__}")
     if logits.dim() != 2 or len(logits) != len(x):
@@ -266,7 +282,7 @@ def launch(
             if not bool(valid.all()):
                 lost = f"{int((~valid).sum())} of {len(valid)} images"
                 warnings.warn(
-                    f"the model's gradients became NaN for {lost}: returned unchanged, they prove nothing", stacklevel=3
+                    f"the attack's images became NaN for {lost}: returned unchanged, they prove nothing", stacklevel=3
                 )
             adversarial[index] = torch.where(per_image(valid, found), found, batch.images)
     return adversarial

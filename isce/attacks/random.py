@@ -11,6 +11,14 @@ import torch
 from torch import Tensor
 
 
+def reseed(seed: int, device: torch.device) -> None:
+    """torch's own generators, which random models draw from, begin at `seed`: the CPU's and that of `device`, of no other GPU."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+
+
 def _signed(constant: int) -> int:
     """The int64 with the same 64 bits: torch has no unsigned arithmetic, and int64 products wrap as they should."""
     return constant - (1 << 64) if constant >= 1 << 63 else constant

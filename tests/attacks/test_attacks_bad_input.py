@@ -297,6 +297,25 @@ def test_a_path_takes_tensors_made_under_inference_mode():
     assert attacks.pgd_path(model(), x, y, eps=0.1, steps=2).shape == (3, 4, 4)
 
 
+def test_a_model_made_under_inference_mode_says_so_and_loses_nothing():
+    net = model()
+    with torch.inference_mode():
+        net[1].unused = nn.Linear(4, 4)
+    wanted = [p.requires_grad for p in net.parameters()]
+    assert attacks.pgd(net, X, Y, eps=0.1, steps=2).shape == X.shape
+    with torch.inference_mode():
+        made_there = model()
+    assert attacks.square(made_there, X, Y, eps=0.1, queries=2).shape == X.shape
+    with pytest.raises(ValueError, match=r"the model was made under torch\.inference_mode, .*: load it outside"):
+        attacks.pgd(made_there, X, model()(X).argmax(1), eps=0.1, steps=2)
+    assert [p.requires_grad for p in net.parameters()] == wanted
+
+
+def test_a_model_of_another_dtype_says_so():
+    with pytest.raises(TypeError, match=r"the model does not take images of torch\.float64, convert one of them: "):
+        attacks.pgd(model(), X.double(), Y, eps=0.1)
+
+
 def test_numbers_of_numpy_are_numbers_and_none_is_not():
     net = model()
     y = net(X).argmax(1)
