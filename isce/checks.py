@@ -31,11 +31,13 @@ from isce import attacks, data, evaluate, methods, record, train
 from isce.attacks import random
 from isce.attacks.common import (
     PROBABILITIES,
+    NoGradientError,
     check_images,
     check_numbers,
     clean_logits,
     differentiable,
     held,
+    image_gradient,
     logits_of,
     misled,
 )
@@ -231,7 +233,7 @@ def input_gradients(
     parts: list[Tensor] = []
     for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
         leaf, logits = differentiable(model, x)
-        parts += torch.autograd.grad(objective(logits, y, None).sum(), leaf)
+        parts.append(image_gradient(objective(logits, y, None).sum(), leaf))
     return torch.cat(parts)
 
 
@@ -263,7 +265,8 @@ def run_checks(
             random noise.
 
     Raises:
-        ValueError, TypeError: bad input, as in `isce.attacks`; no image that the model has right.
+        ValueError, TypeError: bad input, as in `isce.attacks`; no image that the model has right. A model without a gradient is
+            no bad input: it fails what needs one.
     """
     check_numbers(norm, eps=eps, steps=steps, restarts=restarts, queries=queries, draws=draws, batch_size=batch_size)
     check_images(model, images, labels)
@@ -328,11 +331,14 @@ def run_checks(
 
         @cache
         def felled() -> Tensor:
-            return pgd()
+            try:
+                return pgd()
+            except NoGradientError:  # it fells none
+                return torch.zeros_like(y, dtype=torch.bool)
 
         @cache
         def gradients(objective: Objective) -> Tensor:
-            torch.manual_seed(seed)
+            random.reseed(seed, images.device)
             return input_gradients(model, x, y, objective, batch_size)
 
         @cache
@@ -372,7 +378,14 @@ def run_checks(
         }
         asked = every if only is None else [only] if isinstance(only, str) else only
         wanted = [record.choose("check", name, every) for name in asked]
-        return [every[name]() for name in wanted]
+
+        def checked(name: str) -> Check:
+            try:
+                return every[name]()
+            except NoGradientError as error:
+                return _check(name, False, {}, f"{str(error).capitalize()}.")
+
+        return [checked(name) for name in wanted]
 
 
 def load_or_check(

@@ -123,6 +123,21 @@ def test_same_seed_same_answer_and_batch_size_does_not_matter(sce: nn.Module, di
     assert checks.run_checks(noisy, x, y, **CHEAP) == checks.run_checks(noisy, x, y, **CHEAP)
 
 
+def test_a_model_without_a_gradient_fails_what_needs_one(sce: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
+    class Detached(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return sce(images.detach())
+
+    done = {c.name: c for c in checks.run_checks(Detached(), *digits, **CHEAP | {"eps": 1.0, "queries": 100})}
+    for name in ("more steps", "larger eps", "zero gradients", "finite differences"):
+        assert done[name].passed is False
+        assert "has no gradient: attack it with simba or square" in done[name].says
+    assert done["randomness"].passed
+    assert done["black box"].passed is False
+    assert done["black box"].numbers["alone"] > 7
+    assert done["black box"].numbers["standing"] == 100
+
+
 def test_leaves_everything_as_it_was(sce: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
     x, y = (part[:10].clone() for part in digits)
     model, before = nn.Sequential(sce), torch.random.get_rng_state()

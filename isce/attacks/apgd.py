@@ -3,7 +3,17 @@
 import torch
 from torch import Tensor, nn
 
-from isce.attacks.common import Batch, check_numbers, differentiable, finite, launch, likely_wrong, logits_of, misled
+from isce.attacks.common import (
+    Batch,
+    check_numbers,
+    differentiable,
+    finite,
+    image_gradient,
+    launch,
+    likely_wrong,
+    logits_of,
+    misled,
+)
 from isce.attacks.norms import per_image, project, random_in_ball, steepest
 from isce.attacks.objectives import Objective, resolve
 
@@ -41,7 +51,7 @@ def climb(
         with torch.set_grad_enabled(i < steps):
             leaf, logits = differentiable(model, x) if i < steps else (x, logits_of(model, x))
             f = loss(logits, y, t)
-        g = torch.autograd.grad(f.sum(), leaf)[0] if i < steps else g_best
+        g = image_gradient(f.sum(), leaf) if i < steps else g_best
         f = f.detach()
         hit = misled(logits, y, t if reach_target else None) & early_stop
         if hit.any():

@@ -182,16 +182,31 @@ def clean_logits(model: nn.Module, images: Tensor, size: int) -> Tensor:
     return torch.cat(parts)
 
 
+NO_GRADIENT = "the model's output has no gradient: attack it with simba or square, or by transfer"
+
+
+class NoGradientError(ValueError):
+    """No gradient of the model's outputs reaches its images."""
+
+
 def differentiable(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    """x as a leaf of its own that asks for its gradient, and its logits (n, K); ValueError where no gradient reaches it.
+    """x as a leaf of its own that asks for its gradient, and its logits (n, K); NoGradientError where none reaches it.
 
     The caller's tensor is left alone: were it the leaf, every name it goes by would hold the step's graph.
     """
     leaf = x.detach().requires_grad_()
     logits = logits_of(model, leaf)
     if not logits.requires_grad:
-        raise ValueError("the model's output has no gradient: attack it with simba or square, or by transfer")
+        raise NoGradientError(NO_GRADIENT)
     return leaf, logits
+
+
+def image_gradient(value: Tensor, leaf: Tensor, retain_graph: bool = False) -> Tensor:
+    """The gradient of a number in the images of `differentiable`; NoGradientError where only parameters have one."""
+    (found,) = torch.autograd.grad(value, leaf, retain_graph=retain_graph, allow_unused=True)
+    if found is None:
+        raise NoGradientError(NO_GRADIENT)
+    return found
 
 
 def default_batch(images: Tensor, asked: int | None = None) -> int:

@@ -3,7 +3,16 @@
 import torch
 from torch import Tensor, nn
 
-from isce.attacks.common import Batch, check_numbers, clearly_wrong, differentiable, launch, likely_wrong, logits_of
+from isce.attacks.common import (
+    Batch,
+    check_numbers,
+    clearly_wrong,
+    differentiable,
+    image_gradient,
+    launch,
+    likely_wrong,
+    logits_of,
+)
 from isce.attacks.norms import dual_norm_of, per_image, steepest, tiny
 
 
@@ -45,7 +54,7 @@ def deepfool(
             f = logits.gather(1, others) - logits.gather(1, y[:, None])  # (n, k)
             nearest, w = torch.full_like(f[:, 0], float("inf"), requires_grad=False), torch.zeros_like(x)
             for k in range(f.shape[1]):
-                (w_k,) = torch.autograd.grad(f[:, k].sum(), leaf, retain_graph=k + 1 < f.shape[1])
+                w_k = image_gradient(f[:, k].sum(), leaf, retain_graph=k + 1 < f.shape[1])
                 distance = f[:, k].detach().abs() / dual_norm_of(w_k, norm).clamp_min(tiny(w_k))
                 w = torch.where(per_image(distance < nearest, w), w_k, w)
                 nearest = torch.minimum(nearest, distance)

@@ -9,6 +9,7 @@ from isce.attacks.common import (
     clearly_wrong,
     differentiable,
     finite,
+    image_gradient,
     launch,
     likely_wrong,
     logits_of,
@@ -70,7 +71,7 @@ def fab(
                     break
                 leaf, logits = differentiable(model, x)
                 f = (logits.gather(1, t[:, None]) - logits.gather(1, y[:, None]))[:, 0]
-                (w,) = torch.autograd.grad(f.sum(), leaf)
+                w = image_gradient(f.sum(), leaf)
                 w, f = w.flatten(1), f.detach()
                 both, offset = torch.cat([x, x0]).flatten(1), (w * x.flatten(1)).sum(1) - f
                 move = (onto_hyperplane(both, w.repeat(2, 1), offset.repeat(2), norm) - both).view(2, *x.shape)

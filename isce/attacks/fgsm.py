@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from isce.attacks.common import Batch, check_numbers, differentiable, launch
+from isce.attacks.common import Batch, check_numbers, differentiable, image_gradient, launch
 from isce.attacks.norms import project, steepest
 from isce.attacks.objectives import Objective, resolve
 
@@ -31,7 +31,7 @@ def fgsm(
 
     def attack(batch: Batch) -> Tensor:
         x, logits = differentiable(model, batch.images)
-        (gradient,) = torch.autograd.grad(loss(logits, batch.labels, batch.targets).sum(), x)
+        gradient = image_gradient(loss(logits, batch.labels, batch.targets).sum(), x)
         return project(batch.images + steepest(gradient, norm, eps), batch.images, eps, norm)
 
     return launch(

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from isce.attacks.common import Batch, check_numbers, differentiable, finite, launch, logits_of, misled
+from isce.attacks.common import Batch, check_numbers, differentiable, finite, image_gradient, launch, logits_of, misled
 from isce.attacks.norms import project, random_in_ball, steepest
 from isce.attacks.objectives import Objective, resolve
 
@@ -54,7 +54,7 @@ def pgd(
                 there = misled(logits, y, t)
                 hit = there & early_stop
                 if i < steps:
-                    (gradient,) = torch.autograd.grad(losses.sum(), leaf)
+                    gradient = image_gradient(losses.sum(), leaf)
                 if hit.any():
                     out[rows[hit]], keep = x[hit], ~hit
                     rows, x0, y, x, losses, there = (s[keep] for s in (rows, x0, y, x, losses, there))
@@ -109,7 +109,7 @@ def pgd_path(
         x, path = random_in_ball(batch.images, batch.seeds, 0, eps, norm), []
         for _ in range(steps):
             leaf, logits = differentiable(model, x)
-            (gradient,) = torch.autograd.grad(loss(logits, batch.labels, None).sum(), leaf)
+            gradient = image_gradient(loss(logits, batch.labels, None).sum(), leaf)
             path.append(logits.detach())
             x = project(x + steepest(gradient, norm, step), batch.images, eps, norm)
         with torch.no_grad():

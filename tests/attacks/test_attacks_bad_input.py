@@ -162,8 +162,13 @@ def test_single_attacks():
         CALLS["square"](p_init=1.5)
     with pytest.raises(ValueError, match="unknown attack"):
         CALLS["autoattack"](attacks=("apgd-cw",))
-    with pytest.raises(ValueError, match="no gradient"):
-        CALLS["pgd"](Detached())
+    outside = model()  # no part of the wrapper: its parameters are not known to it, and have gradients
+    wrapper = model()
+    wrapper.forward = lambda x: outside(x.detach())
+    for name in ("fgsm", "pgd", "apgd", "apgd_targeted", "deepfool", "fab"):
+        for net in (Detached(), wrapper):
+            with pytest.raises(ValueError, match="no gradient: attack it with simba or square"):
+                CALLS[name](net)
 
 
 class Detached(nn.Module):
