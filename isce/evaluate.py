@@ -40,9 +40,6 @@ from isce.models import InferenceTransform
 from isce.train import Spec, fits, load_or_train, weights_of
 
 VERSION = 1  # of everything that shapes an attack's outcome; raise it when an attack changes
-COLUMNS = (  # of the rows per image: see `evaluate`
-    "image", "attack", "level", "label", "clean", "adversarial", "correct", "norm", "minimal", "queries",
-)  # fmt: skip
 CHUNK = 500  # images between two saves on a CPU, where an attack may take hours
 
 
@@ -262,18 +259,21 @@ def evaluate(
                 if surface == "transfer" and ATTACKS[what].kind != "queries":
                     points, smallest = to_the_edge(points, images, level, norm), None
                 decided = clean if what == "clean" else predict(model, points)
-                values: list[Any] = [
-                    np.arange(len(images)),
-                    name,
-                    float(level),
-                    labels,
-                    clean,
-                    decided,
-                    decided == labels,
-                ]
-                values += [norm_of(points - images, norm), *(np.nan if t is None else t for t in (smallest, used))]
-                columns = zip(COLUMNS, values, strict=True)
-                rows.append(pd.DataFrame({k: v.cpu().numpy() if isinstance(v, Tensor) else v for k, v in columns}))
+                columns = {
+                    "image": np.arange(len(images)),
+                    "attack": name,
+                    "level": float(level),
+                    "label": labels,
+                    "clean": clean,
+                    "adversarial": decided,
+                    "correct": decided == labels,
+                    "norm": norm_of(points - images, norm),
+                    "minimal": np.nan if smallest is None else smallest,
+                    "queries": np.nan if used is None else used,
+                }
+                rows.append(
+                    pd.DataFrame({k: v.cpu().numpy() if isinstance(v, Tensor) else v for k, v in columns.items()})
+                )
     return pd.concat(rows, ignore_index=True)
 
 
@@ -588,8 +588,8 @@ def _rows(done: dict[str, Any], path: Path) -> pd.DataFrame | None:
         rows = pd.read_parquet(path.with_suffix(".parquet"))
     except (OSError, pyarrow.ArrowException):
         return None
-    there = set(COLUMNS) <= set(rows.columns) and len(rows) == done["n"] * len(done["results"])
-    return rows if there else None
+    needed = {"image", "attack", "level", "label", "clean", "correct", "norm", "minimal", "queries"}
+    return rows if needed <= {*rows} and len(rows) == done["n"] * len(done["results"]) else None
 
 
 def pack(correct: np.ndarray) -> str:

@@ -474,6 +474,9 @@ def test_a_damaged_record_is_made_again(digits_isce: Classifier) -> None:
         more_path.unlink()
         assert load_or_evaluate(wanted, "cpu", progress=False)["results"] == first["results"]
         assert len(evaluate.load_rows(wanted)) == N
+    evaluate.load_rows(wanted).drop(columns="correct").to_parquet(rows)
+    assert load_or_evaluate(wanted, "cpu", progress=False)["results"] == first["results"]
+    assert "correct" in evaluate.load_rows(wanted)
     whole = json.loads(wanted.path.read_text())
     (result,) = whole["results"]
     cut, flipped = (
