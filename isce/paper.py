@@ -1,22 +1,21 @@
 """What the paper states, with its place in the text: settings, table layouts, numbers, claims.
 
-Nothing here was measured by us. Every fact carries a `status`: "stated" in the paper, "code" (read in the authors' public
-script), "inferred" from the text, or "ours": a decision where the paper is silent. A number that the surviving text does
-not hold is the string NOT_RECOVERABLE, never a guess.
+Nothing here was measured by us. Every setting carries a `status`: "stated" in the paper, or "inferred" from its text. A number that
+the surviving text does not hold is the string NOT_RECOVERABLE, never a guess.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Status = Literal["stated", "code", "inferred", "ours"]
+Status = Literal["stated", "inferred"]
 
 NOT_RECOVERABLE = "not recoverable"
 
 
 @dataclass(frozen=True)
 class Fact:
-    """A value, where it comes from ("stated", "code", "inferred", "ours"), and its place in the text (or our reason)."""
+    """A value, where it comes from, and its place in the text."""
 
     value: object
     status: Status

@@ -27,12 +27,7 @@ FIGURES = {
     "gradient_masking": "Is it gradient masking?",
 }
 TURNABLE = "application/vnd.plotly.v1+json"
-WHOSE = {
-    "stated": "the paper's",
-    "inferred": "inferred from its text",
-    "code": "its authors' public code",
-    "ours": "ours",
-}
+WHOSE: dict[paper.Status, str] = {"stated": "the paper's", "inferred": "inferred from its text"}
 
 
 def in_short(judged: pd.DataFrame) -> Styler:
@@ -56,7 +51,7 @@ def settings(profile: Profile) -> pd.DataFrame:
     """What this replication was given and what it chose: a row per setting with its owner and its place or reason."""
     rows = {name: (str(fact.value), WHOSE[fact.status], fact.place) for name, fact in paper.SETTINGS.items()}
     for name, levels in (("L2 radii", profile.eps), ("SimBA steps", profile.simba_steps)):
-        rows[name] = (str(levels), WHOSE["ours"], f"of profile {profile.name}: the paper's are lost")
+        rows[name] = (str(levels), "ours", f"of profile {profile.name}: the paper's are lost")
     return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "whose", "place, or reason"])
 
 

@@ -84,7 +84,7 @@ def test_facts_say_where_they_come_from() -> None:
     assert list(paper.CLAIMS) == [f"C{n}" for n in range(1, 14)]
     assert all("Stands" in claim.rule and "Fails: " in claim.rule for claim in paper.CLAIMS.values())
     assert all(claim.where.startswith(("Table", "Figure", "records")) for claim in paper.CLAIMS.values())
-    assert all(fact.place and fact.status in ("stated", "code", "inferred", "ours") for fact in paper.SETTINGS.values())
+    assert all(fact.place and fact.status in ("stated", "inferred") for fact in paper.SETTINGS.values())
     assert (paper.SETTINGS["s"].value, paper.SETTINGS["m"].value) == (1.0, 0.1)
     assert paper.SETTINGS["simba_queries"].value == {"mnist": 300, "cifar10": 500}
     assert paper.SETTINGS["perturbations"].value == paper.NOT_RECOVERABLE
