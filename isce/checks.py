@@ -307,9 +307,10 @@ def run_checks(
         def by_transfer() -> Check:
             if surrogate is None:
                 return skipped("transfer", "no surrogate was given")
-            found = run(
-                attacks.pgd, surrogate, steps=steps, early_stop=False
-            )  # far beyond its boundary, as the model's lies elsewhere
+            try:  # far beyond its boundary, as the model's lies elsewhere
+                found = run(attacks.pgd, surrogate, steps=steps, early_stop=False)
+            except NoGradientError:
+                raise ValueError("the surrogate has no gradient: nothing is transferred from it") from None
             return compared("transfer", felled(), judge(found) | judge(evaluate.to_the_edge(found, x, eps, norm)))
 
         def by_noise() -> Check:
@@ -382,7 +383,7 @@ def run_checks(
         def checked(name: str) -> Check:
             try:
                 return every[name]()
-            except NoGradientError as error:
+            except NoGradientError as error:  # the model's
                 return _check(name, False, {}, f"{str(error).capitalize()}.")
 
         return [checked(name) for name in wanted]

@@ -185,7 +185,7 @@ def evaluate(
         model: from images in [0, 1] to outputs whose argmax is the decision; judged in eval mode.
         split: images (N, C, H, W), uint8 or floats in [0, 1], and labels (N,), on the model's device: your own as
             `isce.data.Split(images, labels)`.
-        requests: attack name (or group, as for `parse`) -> levels, such as `{"pgd_un_50": [1.0, 2.0], "simba": [0.2]}`: radii in `norm`, l2 or linf, of
+        requests: attack name (or group, as for `parse`) -> levels, such as `{"pgd_un_50": [1.0, 2.0], "simba": [0.2]}`: radii in `norm`, l2 or linf, or
             SimBA step sizes.
         queries: SimBA's budget per image. seed: of targets, random starts, orders, and a random model's own draws.
         surrogate: for attacks named `...@transfer`, whose points are moved on to each radius (`to_the_edge`).
@@ -205,7 +205,11 @@ def evaluate(
     if not isinstance(split, Split):
         raise TypeError(f"want isce.data.Split(images, labels), got {type(split).__name__}")
     check_numbers(norm)
-    wanted = {name: levels for names, levels in requests.items() for name in parse(names)}
+    asked = [(name, levels) for names, levels in requests.items() for name in parse(names) or [names]]
+    for name, _ in asked:
+        record.choose("attack", name.partition("@")[0], ATTACKS)
+        if [other for other, _ in asked].count(name) > 1:
+            raise ValueError(f"{name} is asked for twice: give all its levels at once")
     images, labels = split.images, split.labels
     if isinstance(images, Tensor) and images.dtype == torch.uint8:
         images = data.to_float(images)
@@ -250,7 +254,7 @@ def evaluate(
     ):
         random.reseed(seed, images.device)  # of what a randomised model draws
         clean = predict(model, images, labels)
-        for name, levels in wanted.items():
+        for name, levels in asked:
             what, _, surface = name.partition("@")
             check_levels(name, levels)
             seen = surface_of(model, surface, surrogate)
@@ -338,10 +342,12 @@ class Evaluation:
             )
         if ATTACKS[self.attack.partition("@")[0]].kind == "queries":
             check_numbers(queries=self.queries)
+            object.__setattr__(self, "queries", int(self.queries))
         else:
             object.__setattr__(self, "queries", 0)  # budgets of other attacks are part of their names
         if not whole(self.seed) or self.seed < 0:
             raise ValueError(f"seed must be a whole number, at least 0, got {self.seed!r}")
+        object.__setattr__(self, "seed", int(self.seed))
         object.__setattr__(self, "levels", tuple(map(float, self.levels)))
         most = dict(zip(data.Data._fields, DATASETS[self.spec.dataset].sizes, strict=True))[self.split]
         object.__setattr__(self, "n", data.check_n(self.n, most, f"{self.split} images"))
@@ -500,7 +506,7 @@ def find(evaluation: Evaluation) -> dict[str, Any] | None:
     or more (`n` says how many); None where no image was attacked. Records of other weights than those here do not count: a
     network trained here anew is not the one that the committed records are of."""
     roots, here = (record.runs_dir(), record.results_dir()), _here(evaluation)
-    exact = [_read(path) for path in (evaluation.path, record.committed(evaluation.path))]
+    exact = [read_record(path) for path in (evaluation.path, record.committed(evaluation.path))]
     if found := [done for done in exact if done and fits(done, here)]:
         return found[0]
     found = [done for root in roots for done in of_any(evaluation, root) if fits(done, here)]
@@ -518,12 +524,12 @@ def of_any(evaluation: Evaluation, root: Path) -> list[dict[str, Any]]:
     (`data.subset`)."""
     at = evaluation.path.relative_to(record.runs_dir())
     name, _, wanted = at.stem.rpartition("-")
-    read = [_read(path) for path in sorted((root / at.parent).glob(f"{name}-*.json"))]
+    read = [read_record(path) for path in sorted((root / at.parent).glob(f"{name}-*.json"))]
     sizes = {"n": evaluation.n}
     return [done for done in read if done and record.run_id(done.get("evaluation", {}) | sizes) == wanted]
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def read_record(path: Path) -> dict[str, Any] | None:
     """The record at `path`; None where there is none, or where what it says of its images does not agree."""
     if (done := record.read_json(path)) is None:
         return None
@@ -533,8 +539,8 @@ def _read(path: Path) -> dict[str, Any] | None:
             and int(result["correct"], 16).bit_count() == round(result["accuracy"] * done["n"] / 100)
             for result in done["results"]
         ]
-        return done if agree and all(agree) else None
-    except (KeyError, TypeError, ValueError):
+        return done if agree and all(agree) and isinstance(done.get("evaluation", {}), dict) else None
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
 
 
@@ -555,7 +561,7 @@ def _begun(evaluation: Evaluation) -> tuple[dict[str, Any], list[pd.DataFrame]]:
 
 
 def _valid(evaluation: Evaluation) -> dict[str, Any] | None:
-    done = _read(evaluation.path)
+    done = read_record(evaluation.path)
     if done is None or not _current(done, evaluation) or _rows(done, evaluation.path) is None:
         return None
     return done

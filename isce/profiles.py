@@ -1,6 +1,7 @@
 """A profile says what a replication runs and at what size: config/digits.yaml, cpu.yaml, full.yaml."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -9,7 +10,7 @@ from typing import Any, get_origin, get_type_hints
 import yaml
 
 from isce import data, methods, paper, record
-from isce.attacks.common import real
+from isce.attacks.common import real, whole
 from isce.data import DATASETS
 from isce.evaluate import Evaluation, default_levels, parse
 from isce.models import BACKBONES
@@ -225,6 +226,14 @@ class Profile:
         ]
 
 
+def _check_whole(what: str, values: Any) -> None:
+    """ValueError unless they are different whole numbers, one at least."""
+    if not isinstance(values, list) or not values or not all(whole(value) for value in values):
+        raise ValueError(f"{what} must hold whole numbers, at least one, got {values!r}")
+    if len(set(values)) < len(values):
+        raise ValueError(f"{what} must hold each once, got {values!r}")
+
+
 @lru_cache
 def load(name: str) -> Profile:
     """The profile of config/<name>.yaml.
@@ -249,8 +258,9 @@ def load(name: str) -> Profile:
         if field != "name" and not isinstance(content[field], (origin := get_origin(kind) or kind)):
             raise ValueError(f"{field} in {path.name} must be of type {origin.__name__}, got {content[field]!r}")
     for field in ("seeds", "tables"):
-        if not content[field] or not all(type(value) is int for value in content[field]):
-            raise ValueError(f"{field} in {path.name} must hold whole numbers, at least one, got {content[field]!r}")
+        _check_whole(f"{field} in {path.name}", content[field])
+    if not whole(content["n"]) or content["n"] < 1:
+        raise ValueError(f"n in {path.name} must be a whole number of at least 1, got {content['n']!r}")
     for field, block in product(("eps", "simba_steps", "simba_queries"), content["stand_in"]):
         if block not in content[field]:
             raise ValueError(f"{field} in {path.name} has nothing for {block}")
@@ -260,8 +270,11 @@ def load(name: str) -> Profile:
                 f"tables in {path.name} must be whole numbers of {min(paper.TABLES)} to {max(paper.TABLES)}, got {table!r}"
             )
     for field, (block, levels) in [(key, item) for key in ("eps", "simba_steps") for item in content[key].items()]:
-        if not isinstance(levels, list) or not all(real(level) for level in levels) or sorted(levels) != levels:
-            raise ValueError(f"{field} in {path.name} must be numbers that rise, got {levels!r} for {block}")
+        numbers = isinstance(levels, list) and all(real(level) and 0 < level < math.inf for level in levels)
+        if not numbers or not levels or sorted(set(levels)) != levels:
+            raise ValueError(f"{field} in {path.name} must be numbers > 0 that rise, got {levels!r} for {block}")
+    if wrong := [job for job in content["train_jobs"] + content["attack_jobs"] if not isinstance(job, str)]:
+        raise ValueError(f"jobs in {path.name} must be names of methods, got {wrong[0]!r}")
     for job in [
         *content["train_jobs"],
         *content["attack_jobs"],
@@ -281,6 +294,9 @@ def load(name: str) -> Profile:
             raise ValueError(f"networks in {path.name}: {net} must say what is other there, or be {{}}")
         for key in less:
             record.choose(f"key of {net} in {path.name}", key, ("seeds", "methods", "beyond", "n"))
+        _check_whole(f"seeds of {net} in {path.name}", less.get("seeds", [0]))
+        if not whole(less.get("n", 1)) or less.get("n", 1) < 1:
+            raise ValueError(f"n of {net} in {path.name} must be a whole number of at least 1, got {less['n']!r}")
         methods.parse(less.get("methods", "all"))
         parse(less.get("beyond", ""))
     for key in ("ablation_epochs", "embedding_epochs"):

@@ -14,7 +14,7 @@ import pandas as pd
 from isce import record, verdicts
 from isce.checks import failures, from_record
 from isce.data import DATASETS
-from isce.evaluate import Evaluation, find, label, of_any, path_of
+from isce.evaluate import Evaluation, find, label, of_any, path_of, read_record
 from isce.methods import METHODS, get
 from isce.models import BACKBONES
 from isce.paper import ABLATION, ABLATION_ATTACKS, CLAIMS, COMPARISON
@@ -59,7 +59,9 @@ def publish(name: str) -> list[str]:
     specs = {s.run_id: s for s in [*(profile.spec(*run) for run in profile.runs), *(e.spec for e in drawn)]}
     copied, torn = [], would_be_torn(wanted, specs, gone)
     for path in dict.fromkeys(wanted):
-        content = record.read_json(path)
+        content = (
+            read_record(path) if path.parent.name == "attacks" else record.read_json(path)
+        )  # no damaged one over a good one
         if content is None or run_of(path) in torn:
             continue
         content.pop("passing", None)  # of runs/ alone: whether a larger evaluation takes it away

@@ -474,7 +474,8 @@ def _resume(
         state = torch.load(path, weights_only=True, map_location=next(model.parameters()).device)
         if state["run_id"] != spec.run_id:
             raise ValueError("of another run")
-        past, before = state["history"], state["history"]["precision"]
+        past = dict(state["history"], loss=list(state["history"]["loss"]), seconds=float(state["history"]["seconds"]))
+        before = past["precision"].split("; then ")
         for part, key in ((model, "model"), (optimizer, "optimizer"), (schedule, "schedule")):
             part.load_state_dict(state[key])
     except Exception as error:  # a damaged file fails in many ways; the training itself is never lost by it
@@ -490,5 +491,5 @@ def _resume(
         same = {key: value for key, value in own.items() if isinstance(value, Tensor) and value.shape == weight.shape}
         own.update({key: torch.empty_like(weight).copy_(value) for key, value in same.items()})
     now = history["precision"]  # of each start, where a resumed training has moved
-    history.update(past | {"precision": before if now in before.split("; then ") else f"{before}; then {now}"})
+    history.update(past | {"precision": "; then ".join(before if now in before else [*before, now])})
     return len(history["loss"])

@@ -217,7 +217,7 @@ def compared(
     found, gaps = duels(wanted, rivals, one), []
     missing = len(wanted) * len(rivals) - len(found)
     met = [methods.get(name).label for name in rivals if any(d.rival == name for d in found)]
-    if len(met) < len(rivals):
+    if met and len(met) < len(rivals):
         gaps.append(f"of the {len(rivals)} others only {', '.join(met)} could be compared")
     if missing:
         gaps.append(f"{len(found)} of {len(wanted) * len(rivals)} comparisons have records")

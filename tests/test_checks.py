@@ -136,6 +136,8 @@ def test_a_model_without_a_gradient_fails_what_needs_one(sce: nn.Module, digits:
     assert done["black box"].passed is False
     assert done["black box"].numbers["alone"] > 7
     assert done["black box"].numbers["standing"] == 100
+    with pytest.raises(ValueError, match="the surrogate has no gradient"):
+        checks.run_checks(sce, *digits, surrogate=Detached(), only="transfer", **CHEAP)
 
 
 def test_leaves_everything_as_it_was(sce: nn.Module, digits: tuple[Tensor, Tensor]) -> None:

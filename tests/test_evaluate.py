@@ -405,11 +405,11 @@ def test_a_record_of_former_weights_hides_none_of_the_present_ones(
 
 def test_labels_that_the_model_has_not(digits_isce: Classifier, split: data.Split) -> None:
     wrong = data.Split(split.images, split.labels + 100)
-    for name in ("clean", "simba", "as_coded_5", "as_coded_df_10"):
-        with pytest.raises(ValueError, match=r"labels must be in 0 \.\. 9, got 10\d \.\. 10\d"):
-            evaluate.evaluate(digits_isce, wrong, {name: [0.5]}, queries=1)
-    with pytest.raises(ValueError, match=r"labels must be in 0 \.\. 9"):
-        as_coded.attack(digits_isce, data.to_float(split.images), wrong.labels, eps=0.1, steps=1)
+    with pytest.raises(ValueError, match=r"labels must be in 0 \.\. 9, got 10\d \.\. 10\d"):
+        evaluate.evaluate(digits_isce, wrong, {"clean": [0.0]})
+    for attack in (as_coded.attack, as_coded.deepfool):
+        with pytest.raises(ValueError, match=r"labels must be in 0 \.\. 9"):
+            attack(digits_isce, data.to_float(split.images), wrong.labels, eps=0.1, steps=1)
 
 
 def test_groups_and_attacks_of_ones_own(
@@ -417,6 +417,11 @@ def test_groups_and_attacks_of_ones_own(
 ) -> None:
     rows = evaluate.evaluate(digits_isce, split, {"deepfool@raw": [0.5], "clean": [0.0]})
     assert rows["attack"].unique().tolist() == ["deepfool_10@raw", "deepfool_50@raw", "clean"]
+    with pytest.raises(ValueError, match="pgd_un_10 is asked for twice: give all its levels at once"):
+        evaluate.evaluate(digits_isce, split, {"pgd_un_10": [2.0], "pgd": [1.0]})
+    for name in ("", " ,"):
+        with pytest.raises(ValueError, match="unknown attack"):
+            evaluate.evaluate(digits_isce, split, {"fgsm": [0.5], name: [1.0]})
 
     def mine(model, images, labels, *, eps, norm, generator, batch_size):  # type: ignore[no-untyped-def]
         return attacks.fgsm(model, images, labels, eps=eps, norm=norm, generator=generator, batch_size=batch_size)
@@ -487,6 +492,7 @@ def test_a_damaged_record_is_made_again(digits_isce: Classifier) -> None:
         {"schema": record.SCHEMA},
         {key: whole[key] for key in whole if key != "results"},
         *(whole | part for part in (cut, flipped, lost, {"results": []}, {"results": None}, {"n": str(N)})),
+        whole | {"evaluation": None},
     ):
         record.write_json(wanted.path, damaged)
         assert load_or_evaluate(wanted, "cpu", progress=False)["results"] == first["results"]

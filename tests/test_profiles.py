@@ -122,8 +122,26 @@ def test_bad_profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("seeds: [0]", "seeds: 0", r"seeds in mine\.yaml must be of type list, got 0"),
         ("networks: {}", "networks: null", r"networks in mine\.yaml must be of type dict, got None"),
         ("n: 64", "n: many", r"n in mine\.yaml must be of type int, got 'many'"),
-        ("mnist: [0.5, 1.0]", "mnist: [1.0, 0.5]", r"eps in mine\.yaml must be numbers that rise, got \[1.0, 0.5\]"),
-        ("mnist: [0.5, 1.0]", 'mnist: ["1e-3"]', r"eps in mine\.yaml must be numbers that rise, got \['1e-3'\]"),
+        (
+            "mnist: [0.5, 1.0]",
+            "mnist: [1.0, 0.5]",
+            r"eps in mine\.yaml must be numbers > 0 that rise, got \[1.0, 0.5\]",
+        ),
+        ("mnist: [0.5, 1.0]", "mnist: [0, 1.0]", r"eps in mine\.yaml must be numbers > 0 that rise, got \[0, 1.0\]"),
+        ("seeds: [0]", "seeds: [0, 0]", r"seeds in mine\.yaml must hold each once"),
+        ("n: 64", "n: 0", r"n in mine\.yaml must be a whole number of at least 1, got 0"),
+        (
+            "networks: {}",
+            "networks: {mnist-lenet5: {n: many}}",
+            r"n of mnist-lenet5 in mine\.yaml must be a whole number",
+        ),
+        (
+            "networks: {}",
+            "networks: {mnist-lenet5: {seeds: 0}}",
+            r"seeds of mnist-lenet5 in mine\.yaml must hold whole",
+        ),
+        ('attack_jobs: ["all"]', "attack_jobs: [3]", r"jobs in mine\.yaml must be names of methods, got 3"),
+        ("mnist: [0.5, 1.0]", 'mnist: ["1e-3"]', r"eps in mine\.yaml must be numbers > 0 that rise, got \['1e-3'\]"),
         ("mnist: [0.5, 1.0], ", "", r"eps in mine\.yaml has nothing for mnist"),
     ):
         assert old in text

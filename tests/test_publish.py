@@ -11,11 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from isce import methods, profiles, publish, record, train
-from isce.evaluate import load_or_evaluate
+from isce.evaluate import load_or_evaluate, pack
 from isce.profiles import Profile
 
 
@@ -34,6 +35,16 @@ def test_publish_takes_away_what_more_images_supersede(digits: Profile, publishe
         load_or_evaluate(wanted, "cpu", False)
         publish.publish("digits")
         assert [p.stem for p in published.rglob("deepfool_10-*.json")] == [wanted.path.stem]
+
+
+def test_publish_copies_no_damaged_record_over_a_good_one(digits: Profile, published: Path) -> None:
+    wanted = digits.evaluation("mnist", "lenet5", "isce", "deepfool_10")
+    done = load_or_evaluate(wanted, "cpu", False)
+    publish.publish("digits")
+    record.write_json(wanted.path, done | {"results": [*done["results"][:1], done["results"][1] | {"correct": "00"}]})
+    assert not any("deepfool_10" in path for path in publish.publish("digits"))
+    (there,) = published.rglob("deepfool_10-*.json")
+    assert json.loads(there.read_text()) == done
 
 
 def test_publish_takes_nothing_away_whose_successor_is_not_there(
@@ -102,8 +113,9 @@ def test_publish_copies_what_figures_3_and_4_show_and_what_nobody_asked_for(
     paths.append(dataclasses.replace(grid[0], spec=sce, attack="deepfool_50").path)
     assert digits.optional == ["apgd_dlr", "apgd_dlr@raw"]
     paths += [digits.at_smaller("mnist", "lenet5", "isce", attack).path for attack in digits.optional]
+    results = [{"level": 1.0, "accuracy": 100.0, "correct": pack(np.ones(1))}]
     for path in paths:
-        record.write_json(path, {"schema": record.SCHEMA, "n": 1, "run_id": path.stem})
+        record.write_json(path, {"n": 1, "run_id": path.stem, "results": results})
     assert sorted(publish.publish("digits")) == sorted(str(p.relative_to(record.runs_dir())) for p in paths)
 
 

@@ -332,10 +332,17 @@ def test_a_damaged_checkpoint_starts_anew(own_runs: Path, capsys: pytest.Capture
     state = {"run_id": spec.run_id, "model": {}}  # of this run, with parts missing or damaged
     history = {"loss": [1.0], "seconds": 1.0, "precision": "float32"}
     moved = {name: value + 1 for name, value in spec.build().state_dict().items()}
-    for part in (state, state | {"history": history}, state | {"history": history, "model": moved, "optimizer": {}}):
+    for part in (
+        state,
+        state | {"history": history | {"precision": None}},
+        state | {"history": history},
+        state | {"history": history, "model": moved, "optimizer": {}},
+    ):
         torch.save(part, spec.folder / "checkpoint.pt")
         assert torch.equal(weights(load_or_train(spec, "cpu", progress=False)), first)
-        assert re.search(r"checkpoint\.pt cannot be used \((KeyError|RuntimeError)\)", capsys.readouterr().err)
+        assert re.search(
+            r"checkpoint\.pt cannot be used \((KeyError|RuntimeError|AttributeError)\)", capsys.readouterr().err
+        )
         for path in spec.folder.iterdir():
             path.unlink()
 

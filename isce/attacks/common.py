@@ -155,12 +155,12 @@ def logits_of(model: nn.Module, x: Tensor) -> Tensor:
     try:
         logits = model(x)
     except RuntimeError as error:
-        says = str(error).splitlines()[0]
+        says = str(error).partition("\n")[0]
         if "Inference tensors" in says:
             raise ValueError(
                 "the model was made under torch.inference_mode, where no gradient passes: load it outside"
             ) from error
-        if "same dtype" in says or "should be the same" in says:
+        if "same dtype" in says or ("should be the same" in says and "cuda" not in says):
             raise TypeError(f"the model does not take images of {x.dtype}, convert one of them: {says}") from error
         raise
     if not isinstance(logits, Tensor):

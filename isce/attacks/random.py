@@ -13,10 +13,13 @@ from torch import Tensor
 
 def reseed(seed: int, device: torch.device) -> None:
     """torch's own generators, which random models draw from, begin at `seed`: the CPU's and that of `device`, of no other GPU."""
-    torch.default_generator.manual_seed(seed)
+    if device.type not in ("cpu", "cuda"):
+        torch.manual_seed(int(seed))
+        return
+    torch.default_generator.manual_seed(int(seed))
     if device.type == "cuda":
         with torch.cuda.device(device):
-            torch.cuda.manual_seed(seed)
+            torch.cuda.manual_seed(int(seed))
 
 
 def _signed(constant: int) -> int:
