@@ -234,6 +234,11 @@ def _check_whole(what: str, values: Any) -> None:
         raise ValueError(f"{what} must hold each once, got {values!r}")
 
 
+def _check_count(what: str, value: Any) -> None:
+    if not whole(value) or value < 1:
+        raise ValueError(f"{what} of at least 1, got {value!r}")
+
+
 @lru_cache
 def load(name: str) -> Profile:
     """The profile of config/<name>.yaml.
@@ -259,8 +264,7 @@ def load(name: str) -> Profile:
             raise ValueError(f"{field} in {path.name} must be of type {origin.__name__}, got {content[field]!r}")
     for field in ("seeds", "tables"):
         _check_whole(f"{field} in {path.name}", content[field])
-    if not whole(content["n"]) or content["n"] < 1:
-        raise ValueError(f"n in {path.name} must be a whole number of at least 1, got {content['n']!r}")
+    _check_count(f"n in {path.name} must be a whole number", content["n"])
     for field, block in product(("eps", "simba_steps", "simba_queries"), content["stand_in"]):
         if block not in content[field]:
             raise ValueError(f"{field} in {path.name} has nothing for {block}")
@@ -295,8 +299,7 @@ def load(name: str) -> Profile:
         for key in less:
             record.choose(f"key of {net} in {path.name}", key, ("seeds", "methods", "beyond", "n"))
         _check_whole(f"seeds of {net} in {path.name}", less.get("seeds", [0]))
-        if not whole(less.get("n", 1)) or less.get("n", 1) < 1:
-            raise ValueError(f"n of {net} in {path.name} must be a whole number of at least 1, got {less['n']!r}")
+        _check_count(f"n of {net} in {path.name} must be a whole number", less.get("n", 1))
         methods.parse(less.get("methods", "all"))
         parse(less.get("beyond", ""))
     for key in ("ablation_epochs", "embedding_epochs"):
@@ -309,8 +312,5 @@ def load(name: str) -> Profile:
     for names in (content["beyond"], content["strongest"], as_coded, *content["adaptive"].values(), *content["fewer"]):
         parse(names)
     for attack, n in content["fewer"].items():
-        if not isinstance(n, int) or n < 1:
-            raise ValueError(
-                f"fewer in {path.name} must give {attack} a whole number of images of at least 1, got {n!r}"
-            )
+        _check_count(f"fewer in {path.name} must give {attack} a whole number of images", n)
     return Profile(name=name, **content)
