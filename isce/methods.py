@@ -206,18 +206,17 @@ class Method:
         if self.label == "I-SCE":
             losses.check_s_m(settings["s"], settings["m"])
         for name, value in settings.items():
-            if (
-                (name in POSITIVE and value <= 0)
-                or (name in NOT_NEGATIVE and value < 0)
-                or (name in SHARES and value > 1)
-            ):
-                least = "> 0" if name in POSITIVE else "in [0, 1]" if name in SHARES else ">= 0"
-                raise ValueError(f"option {name} of {self.label} must be {least}, got {value!r}")
+            words, holds = RANGES.get(name, ("", math.isfinite))
+            if not holds(value):
+                raise ValueError(f"option {name} of {self.label} must be {words}, got {value!r}")
         return settings
 
 
-POSITIVE, SHARES = ("s", "norm", "temperature"), ("smoothing", "center_lr")  # what options can mean
-NOT_NEGATIVE = (*SHARES, "weight", "alpha", "lam")
+RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {  # of options; all are finite
+    **dict.fromkeys(("s", "norm", "temperature"), ("> 0", lambda value: value > 0)),
+    **dict.fromkeys(("smoothing", "center_lr"), ("in [0, 1]", lambda value: 0 <= value <= 1)),
+    **dict.fromkeys(("weight", "alpha", "lam"), (">= 0", lambda value: value >= 0)),
+}
 
 
 METHODS: dict[str, Method] = {

@@ -59,9 +59,8 @@ def publish(name: str) -> list[str]:
     specs = {s.run_id: s for s in [*(profile.spec(*run) for run in profile.runs), *(e.spec for e in drawn)]}
     copied, torn = [], would_be_torn(wanted, specs, gone)
     for path in dict.fromkeys(wanted):
-        content = (
-            read_record(path) if path.parent.name == "attacks" else record.read_json(path)
-        )  # no damaged one over a good one
+        read = read_record if path.parent.name == "attacks" else record.read_json  # no damaged one over a good one
+        content = read(path)
         if content is None or run_of(path) in torn:
             continue
         content.pop("passing", None)  # of runs/ alone: whether a larger evaluation takes it away
@@ -94,9 +93,6 @@ def would_be_torn(wanted: Iterable[Path], specs: Mapping[str, Spec], gone: Colle
     results/, `gone`, was not there: their network, or the surrogate that it was attacked through, was trained anew, and what is
     committed of it stays as it is. `specs`: by run; Random has an SCE network's weights."""
 
-    def weights(path: Path, key: str = "weights_sha256") -> str | None:
-        return (record.read_json(path) or {}).get(key)
-
     def trained(run: str, surrogate: bool = False) -> str:
         spec = specs.get(run)
         return run if spec is None else (spec.surrogate() if surrogate else spec.trained()).run_id
@@ -109,9 +105,10 @@ def would_be_torn(wanted: Iterable[Path], specs: Mapping[str, Spec], gone: Colle
         runs = {run_of(path) for path in new.values()}
         there = {path for run in runs for path in (record.results_dir() / run).rglob("*.json")} - set(gone)
         measured = {path for path in there | set(new) if path.name != "result.json"}
+        stated = [record.read_json(new.get(path, path)) or {} for path in measured]
         for through, key in ((network, "weights_sha256"), (trained(network, surrogate=True), "surrogate_sha256")):
-            own = weights(record.runs_dir() / through / "result.json")
-            former = sum(weights(new.get(path, path), key) not in (None, own) for path in measured) if own else 0
+            own = (record.read_json(record.runs_dir() / through / "result.json") or {}).get("weights_sha256")
+            former = sum(done.get(key) not in (None, own) for done in stated) if own else 0
             if former:
                 torn |= runs
                 record.log(
