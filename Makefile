@@ -3,7 +3,7 @@ PROFILE ?= digits
 # A part of the pipeline, such as GOAL=runs/cpu/attack-mnist-lenet5-0-seed0.ipynb; all of it by default
 GOAL ?=
 # Jobs at a time on the GPU, or GPUs; and trainings side by side in one such job, sharing the card: small networks leave most of
-# one idle. On an H200 AT_ONCE=4 trains ResNet-32 at twice the images/s of one alone, once that takes minutes; GPUS=2 (two jobs, on the first GPU) has not been measured
+# one idle. Both have yet to be measured against one at a time for minutes (results/benchmarks/README.md); GPUS=2: two jobs, on the first GPU
 GPUS ?= 1
 AT_ONCE ?= 1
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)

@@ -20,10 +20,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # jobs run side by side, each on 
 
 
 def papermill(notebook):
-    """A job's shell command. Its parameters are JSON, which is YAML too; papermill writes in place, so mv says done."""
+    """A job's shell command. Its parameters are JSON, which is YAML too; papermill writes in place, so mv says done. Those that change
+    no result, such as the device, are resources (`how`), so that another device makes no finished job run again."""
     return (
         f"papermill {shlex.quote(str(notebooks))}/{notebook}.ipynb {{output}}.part -k python3 --no-progress-bar"
-        " -y {params.given:q} > {output}.log 2>&1 && mv {output}.part {output} || (tail -n 4 {output}.log >&2; false)"
+        " -y {params.given:q} {resources.how} > {output}.log 2>&1 && mv {output}.part {output} || (tail -n 4 {output}.log >&2; false)"
     )
 
 
@@ -74,18 +75,16 @@ as_coded = [
 ]
 save = not profile.is_stand_in  # figures/ holds those of real data
 mnist = {  # the network of notebooks that take one
-    "dataset": profile.stand_in["mnist"], "backbone": "lenet5", "device": device,
+    "dataset": profile.stand_in["mnist"], "backbone": "lenet5",
     "epochs": profile.epochs_of(profile.stand_in["mnist"], "lenet5") or 0,
 }
 figures = {
-    "figure1_inference_region": {"profile": profile.name, "device": device, "save": save},
+    "figure1_inference_region": {"profile": profile.name, "save": save},
     "figure2_label_regression": {**mnist, "save": save},
-    "figure3_ablation": {
-        "profile": profile.name, "blocks": "mnist,cifar10", "device": device, "at_once": at_once, "save": save,
-    },
+    "figure3_ablation": {"profile": profile.name, "blocks": "mnist,cifar10", "save": save},
     "figure4_embedding": {
         "profile": profile.name, "blocks": ",".join(profile.figures["embedding"]), "method": profile.figures["methods"],
-        "device": device, "at_once": at_once, "save": save,
+        "save": save,
     },
     "figure5_condition": {**mnist, "save": save},
     "theory": {**mnist, "n": profile.checks["n"], "eps": profile.eps["mnist"], "save": save},
@@ -98,6 +97,8 @@ figures = {
         **mnist, "method": profile.checks["methods"], "n": profile.checks["n"], "eps": profile.eps["mnist"][0],
     },
 }
+train_many = ("figure3_ablation", "figure4_embedding")
+on_device = f"-p device {device}"
 localrules: html
 
 
@@ -113,11 +114,12 @@ rule train:
         f"{done}/train-{{dataset}}-{{backbone}}-{{job}}-seed{{seed}}.ipynb",
     resources:
         gpu=gpu,
+        how=f"{on_device} -p at_once {at_once}",
     params:
         given=lambda w: json.dumps(dict(
             dataset=w.dataset, backbone=w.backbone,
             method=",".join(to_train(w)),
-            seed=int(w.seed), epochs=profile.epochs_of(w.dataset, w.backbone) or 0, device=device, at_once=at_once)),
+            seed=int(w.seed), epochs=profile.epochs_of(w.dataset, w.backbone) or 0)),
         recipes=recipes,
     shell:
         papermill("train")
@@ -131,6 +133,7 @@ rule attack:
         f"{done}/attack-{{block}}-{{backbone}}-{{job}}-seed{{seed}}.ipynb",
     resources:
         gpu=gpu,
+        how=on_device,
     params:
         given=lambda w: json.dumps(dict(
             dataset=profile.stand_in[w.block], backbone=w.backbone,
@@ -138,7 +141,7 @@ rule attack:
             strongest=profile.strongest, adaptive=made_for(w),
             eps=profile.eps[w.block], simba_steps=profile.simba_steps[w.block], simba_queries=profile.simba_queries[w.block],
             n=profile.n_of(w.block, w.backbone), fewer=profile.fewer, seed=int(w.seed),
-            epochs=profile.epochs_of(profile.stand_in[w.block], w.backbone) or 0, device=device)),
+            epochs=profile.epochs_of(profile.stand_in[w.block], w.backbone) or 0)),
         records=evaluated,
     shell:
         papermill("attack")
@@ -151,11 +154,12 @@ rule arm_a:  # trains what it attacks
         f"{done}/as-coded-{{block}}-seed{{seed}}.ipynb",
     resources:
         gpu=gpu,
+        how=on_device,
     params:
         given=lambda w: json.dumps(dict(
             dataset=profile.stand_in[w.block], backbone="resnet32", method="sce,isce", arm="A",
             attacks=profile.as_coded["attacks"], eps=profile.eps[w.block], n=profile.n_of(w.block, "resnet32"), fewer=profile.fewer, seed=int(w.seed),
-            epochs=profile.as_coded["epochs"][profile.stand_in[w.block]], device=device)),
+            epochs=profile.as_coded["epochs"][profile.stand_in[w.block]])),
         recipes=recipes,
     shell:
         papermill("attack")
@@ -167,9 +171,11 @@ rule tables:
         notebooks / "table.ipynb",
     output:
         f"{done}/tables.ipynb",
+    resources:
+        how=on_device,
     params:
         given=json.dumps(dict(
-            table="all", profile=profile.name, method="profile", missing="show", device=device)),
+            table="all", profile=profile.name, method="profile", missing="show")),
     shell:
         papermill("table")
 
@@ -181,6 +187,7 @@ rule figure:
         f"{done}/{{name,{'|'.join(figures)}}}.ipynb",
     resources:
         gpu=gpu,
+        how=lambda w: on_device + f" -p at_once {at_once}" * (w.name in train_many),
     params:
         given=lambda w: json.dumps(figures[w.name]),
         recipes=recipes,
@@ -196,6 +203,8 @@ rule report:
         notebooks / "report.ipynb",
     output:
         f"{done}/report.ipynb",
+    resources:
+        how="",
     params:
         given=json.dumps({"profile": profile.name}),
     shell:

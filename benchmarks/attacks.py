@@ -60,8 +60,8 @@ class Memory(threading.Thread):
         self.device, self.done, self.top = device, threading.Event(), 0
         gc.collect()
         if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-            self.base = torch.cuda.memory_allocated()
+            torch.cuda.reset_peak_memory_stats(device)
+            self.base = torch.cuda.memory_allocated(device)
         else:
             self.base = self._resident()
             self.start()
@@ -76,7 +76,11 @@ class Memory(threading.Thread):
 
     def peak(self) -> float:
         self.done.set()
-        top = torch.cuda.max_memory_allocated() if self.device.type == "cuda" else max(self.top, self._resident())
+        top = (
+            torch.cuda.max_memory_allocated(self.device)
+            if self.device.type == "cuda"
+            else max(self.top, self._resident())
+        )
         return (top - self.base) / 2**20
 
 
@@ -99,7 +103,7 @@ def measure(run: Callable[[], Tensor | None], device: torch.device, repeats: int
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             out = run()
         if device.type == "cuda":
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - start)
     return out, min(seconds)
 

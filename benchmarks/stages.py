@@ -55,6 +55,12 @@ def chosen(evaluations: list[Evaluation], names: list[str], seeds: list[int], n:
     return sorted(asked, key=lambda e: e.spec.method == "at")
 
 
+def networks(evaluation: Evaluation) -> list[train.Spec]:
+    """What must be trained for an attack: the network, and the one that it is attacked through."""
+    through = [evaluation.spec.surrogate()] if evaluation.attack.endswith("@transfer") else []
+    return [spec.trained() for spec in (evaluation.spec, *through)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="The seconds of each stage of a profile, in one process.")
     parser.add_argument("--profile", default="digits")
@@ -89,12 +95,14 @@ def main() -> None:
         return args.minutes is None or time.perf_counter() - start < 60 * args.minutes
 
     for name, all_of_it in asked.items():
-        evaluations = [e for e in chosen(all_of_it, names, args.seeds, args.n) if evaluate.find_whole(e) is None]
-        specs = {e.spec.trained().run_id: e.spec.trained() for e in evaluations}.values()
-        missing = [spec for spec in specs if train.result(spec) is None]
+        wanted = chosen(all_of_it, names, args.seeds, args.n)
+        specs = [spec for e in wanted if evaluate.find_whole(e) is None for spec in networks(e)]
+        missing = [spec for spec in {spec.run_id: spec for spec in specs}.values() if not train.known(spec)]
         began, attacked = time.perf_counter(), 0
         train.train_all(missing, args.device, progress=False, at_once=args.at_once, more=left)
-        trained = sum(train.result(spec) is not None for spec in missing)
+        trained = sum(map(train.known, missing))
+        # Found anew: a network that only results/ had records of is another now, and they do not count beside it.
+        evaluations = [e for e in wanted if evaluate.find_whole(e) is None]
         between = time.perf_counter()
         for evaluation in evaluations:
             if left():

@@ -5,8 +5,8 @@
 
 For each network, with SCE, batch 128:
 
-* `train`, `train at`: `isce.train.fit` itself, in five turns with `bare`; the median counts, of about --seconds for each.
-  With --at-once also several of them side by side, in images/s together.
+* `train`, `train at`: `isce.train.fit` itself, in five turns with `bare`; the median counts, of about --seconds for each;
+  `turns`: of all five. With --at-once also several of them side by side, in images/s together. To record a CUDA graph counts in neither.
 * `plain loop`: what a tutorial does. torchvision's data set with its transforms (ToTensor, Normalize; on CIFAR-10 crop and
   flip), a DataLoader with --workers, standard modules in float32, Adam, `F.cross_entropy`, `loss.item()` every 100 steps.
   `plain loop, at` takes the same inner steps by `torch.autograd.grad`.
@@ -14,10 +14,12 @@ For each network, with SCE, batch 128:
   schedule. `bare, at` adds the inner forward and backward passes.
 * `floor`: what the memory moves at least, at the bandwidth measured here. One step reads and writes
   28 bytes per parameter (Adam: weight, gradient and two moments read, 16; weight and two moments written, 12) and, per image,
-  5 b bytes for each output value of a convolution, linear, normalising, pooling or activation layer, b = 2 for bfloat16, else 4 (written
-  and read forward; read, its gradient written and read backward). Caches hold small layers, so a CPU may beat it there.
+  5 b bytes for each output value of a layer that is a module (convolution, linear, normalising, pooling; the activations of the 8-layer
+  CNN alone), b = 2 for bfloat16, else 4 (written and read forward; read, its gradient written and read backward). Caches hold small
+  layers, so a CPU may beat it there.
 * `arithmetic`: three times the multiply-adds of convolutions and linear layers (forward, gradient in the input, gradient
-  in the weights), two operations each, at the rate of a 2048 x 2048 matrix product in the backbone's precision.
+  in the weights), two operations each, at the rate of a square matrix product in the backbone's precision, of 2048 rows on a CPU
+  and of 8192 on a GPU.
 * `attack`: images/s of each attack of the tables on the committed or trained SCE model, beside `passes`: the same number of bare
   forward-backward passes of as many images. Images leave an attack at success, so it may be far faster than its passes.
 
@@ -25,6 +27,7 @@ LeNet-5 is bound by the dispatch of its small operations; ResNet-32 on a GPU by 
 """
 
 import argparse
+import dataclasses
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -124,44 +127,42 @@ def plain_adversary(model: nn.Module, x: Tensor, y: Tensor, std: Tensor, eps: fl
     return x + delta / std
 
 
+def fitted(spec: train.Spec, split: data.Split, images: float) -> float:
+    """Images/s of `isce.train.fit` over about so many images, of the split as often as it takes."""
+    epochs = max(1, round(images / len(split)))
+    part = split.take(slice(0, max(10, min(round(images), len(split)) // BATCH) * BATCH))
+    seen = train.fit(
+        spec.build().to(split.images.device), part, dataclasses.replace(spec, epochs=epochs), progress=False
+    )
+    return epochs * len(part) / float(seen["seconds"])
+
+
 def rates(
-    bare: Callable[[], object], spec: train.Spec, split: data.Split, device: torch.device, seconds: float
-) -> tuple[float, float]:
-    """Images/s of `isce.train.fit` and of `bare`, which takes BATCH of them: the medians of five turns of each, about `seconds` for each.
+    bare: Callable[[], object], spec: train.Spec, split: data.Split, seconds: float
+) -> tuple[list[float], list[float]]:
+    """Images/s of `isce.train.fit` and of `bare`, which takes BATCH of them, in five turns of each, about `seconds` for each.
 
     In turns, since a machine's speed drifts by more than the two differ.
     """
-
-    def fitted(n: int) -> float:
-        part = split.take(slice(0, min(n, len(split) // BATCH * BATCH)))
-        seen = train.fit(spec.build().to(device), part, spec, progress=False)
-        return len(part) / float(seen["seconds"])
-
-    fitted(2 * BATCH)
-    turns = []
+    own, others = [fitted(spec, split, 10 * BATCH)], []  # the first is the warm-up
     for _ in range(5):
-        rate = BATCH / clock(bare, device, seconds / 5)
-        turns.append((fitted(max(10, int(rate * seconds / 5) // BATCH) * BATCH), rate))
-    own, rate = map(median, zip(*turns, strict=True))
-    return own, rate
+        others.append(BATCH / clock(bare, split.images.device, seconds / 5))
+        own.append(fitted(spec, split, own[-1] * seconds / 5))
+    return own[1:], others
 
 
-def beside(spec: train.Spec, split: data.Split, at_once: int, images: int) -> float:
-    """Images/s of so many trainings together, side by side in threads as in `isce.train.train_all`; of `images` each, since each
-    records a CUDA graph of its own first, which takes longer than a short measurement."""
+def beside(spec: train.Spec, split: data.Split, at_once: int, images: float) -> float:
+    """Images/s of so many trainings together, side by side in threads as in `isce.train.train_all`, of about `images` in all: the sum
+    of their own rates, so take enough that each trains for much longer than the others take to begin."""
     device = split.images.device
-    part = split.take(slice(0, min(max(2 * BATCH, images), len(split)) // BATCH * BATCH))
 
-    def one(seed: int) -> None:
+    def one(_: int) -> float:
         with train.own_stream(device):
-            train.fit(spec.build().to(device), part, spec, progress=False)
+            return fitted(spec, split, images / at_once)
 
     with ThreadPoolExecutor(at_once) as pool:
         list(pool.map(one, range(at_once)))  # the first time kernels are chosen
-        start = time.perf_counter()
-        list(pool.map(one, range(at_once)))
-        sync(device)
-    return at_once * len(part) / (time.perf_counter() - start)
+        return sum(pool.map(one, range(at_once)))
 
 
 def layers(model: models.Classifier, x: Tensor) -> tuple[int, int]:
@@ -194,9 +195,10 @@ def bandwidth(device: torch.device) -> float:
 
 
 def arithmetic(device: torch.device, half: bool) -> float:
-    """Floating-point operations/s of a 2048 x 2048 matrix product."""
-    a = torch.randn(2048, 2048, device=device, dtype=torch.bfloat16 if half else torch.float32)
-    return 2 * 2048**3 / clock(lambda: a @ a, device)
+    """Floating-point operations/s of a square matrix product; on a GPU one that outlasts its launch by far."""
+    rows = 2048 if device.type == "cpu" else 8192
+    a = torch.randn(rows, rows, device=device, dtype=torch.bfloat16 if half else torch.float32)
+    return 2 * rows**3 / clock(lambda: a @ a, device)
 
 
 def measure(
@@ -242,11 +244,12 @@ def measure(
             F.cross_entropy(model(x), y).backward()
             optimizer.step()
 
-        own, bare = rates(step, spec, split, device, args.seconds)
-        show(what, "isce", own, precision="bfloat16" if half else "float32")
-        show(what, "bare", bare)
+        turns, bare = rates(step, spec, split, args.seconds)
+        own = show(what, "isce", median(turns), precision="bfloat16" if half else "float32", turns=[*map(round, turns)])
+        show(what, "bare", median(bare), turns=[*map(round, bare)])
         if args.at_once > 1:
-            show(what, f"isce, {args.at_once} at once", beside(spec, split, args.at_once, int(own * args.seconds)))
+            together = beside(spec, split, args.at_once, own * args.seconds * args.at_once)
+            show(what, f"isce, {args.at_once} at once", together)
         show(what, "plain loop", plain_loop(spec, device, args.workers, args.seconds), workers=args.workers)
         if method == "sce":
             values, products = layers(model, x)
@@ -262,7 +265,7 @@ def measure(
             )
             show(what, "arithmetic", arithmetic(device, half) / (6 * products), operations_per_image=6 * products)
     spec = train.Spec(dataset, backbone, "sce", epochs=epochs)
-    if train.result(spec) is None and not (record.results_dir() / spec.run_id).is_dir():
+    if not train.known(spec):
         print(f"{dataset}/{backbone}: no SCE model of {spec.epochs} epochs in runs/ or results/, so no attacks")
         return rows
     model = train.load_or_train(spec, str(device))

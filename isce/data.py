@@ -6,6 +6,7 @@ augmentation are tensor functions. `to_float` gives pixels in [0, 1]. The decode
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
@@ -146,6 +147,17 @@ def load(name: str, root: str | Path | None = None, download: bool = True) -> Da
         order = torch.arange(len(first))
     held_out = info.sizes[1]
     return Data(first.take(order[held_out:]), first.take(order[:held_out]), test)
+
+
+@lru_cache(maxsize=2)
+def _kept(name: str, root: Path) -> Data:
+    return load(name, root)
+
+
+def kept(name: str) -> Data:
+    """`load`, once in a process: to decode and check CIFAR-10 takes seconds, and an attack on a GPU may take less. For readers
+    that leave the tensors as they are; everyone is given the same."""
+    return _kept(name, data_dir())
 
 
 def check_n(n: int | None, most: int, what: str = "images") -> int:

@@ -190,7 +190,8 @@ def evaluate(
         queries: SimBA's budget per image. seed: of targets, random starts, orders, and a random model's own draws.
         surrogate: for attacks named `...@transfer`, whose points are moved on to each radius (`to_the_edge`).
         early_stop: of PGD, APGD and AutoAttack; False for models that decide anew in every pass (`isce.attacks.pgd`). On a
-            surrogate they never stop early: a point just behind its boundary says little about another model.
+            surrogate they never stop early: a point just behind its boundary says little about another model. The other attacks
+            always do, and leave an image as it is which a pass, or the surrogate, has wrong from the start.
 
     Returns:
         A row per image, attack and level: image, attack, level, label, clean (the model's decision), adversarial (its
@@ -414,7 +415,7 @@ def _attack(
     kill leaves is gone on with. Those that were made on the way, by this start or one that was killed, go, unless somebody
     else asked for one (`_adopted`)."""
     spec, made_of = evaluation.spec, _here(evaluation)
-    split = data.subset(getattr(data.load(spec.dataset), evaluation.split), evaluation.n).to(device)
+    split = data.subset(getattr(data.kept(spec.dataset), evaluation.split), evaluation.n).to(device)
     earlier, rows = _begun(evaluation)
     n, at, seconds = len(split), earlier.get("n", 0), 0.0
     whole = device.type != "cpu" or spec.arm == "A" or evaluation.attack == "clean"

@@ -118,7 +118,7 @@ def lock(path: Path) -> FileLock:
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """`auto` is cuda where there is one, else cpu. On a GPU convolutions are from here on float32 in full, not rounded to TF32.
+    """`auto` is cuda where there is one, else cpu. On a GPU float32 is from here on float32 in full, not rounded to TF32.
 
     Raises:
         ValueError: an unknown device, or cuda asked for where there is none.
@@ -138,7 +138,7 @@ def pick_device(name: str = "auto") -> torch.device:
             raise ValueError(
                 f"device {name!r} was asked for, but torch sees {count} CUDA GPU{'s' * (count > 1)} here, from cuda:0"
             )
-        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     return device
 
 
@@ -163,8 +163,13 @@ _source()  # of the code as it is loaded now: a checkout may move on before a lo
 
 
 def precision(device: torch.device) -> str:
-    """float32, and whether convolutions on a GPU are allowed to round to TF32."""
-    return "float32" + (" (TF32 convolutions)" if device.type == "cuda" and torch.backends.cudnn.allow_tf32 else "")
+    """float32, and what on a GPU is allowed to round to TF32."""
+    allowed = {
+        "convolutions": torch.backends.cudnn.allow_tf32,
+        "matrix products": torch.backends.cuda.matmul.allow_tf32,
+    }
+    rounded = [what for what, tf32 in allowed.items() if tf32 and device.type == "cuda"]
+    return "float32" + (f" (TF32 {' and '.join(rounded)})" if rounded else "")
 
 
 def provenance(device: torch.device, data_checksum: str, seconds: float, images: int) -> dict[str, Any]:

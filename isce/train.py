@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from threading import Lock
+from threading import Lock, local
 from typing import Any
 
 import torch
@@ -147,9 +147,21 @@ def load_or_train(spec: Spec, device: str = "auto", progress: bool = True) -> Cl
     return arrange(model).eval()
 
 
+_THREAD = local()
+
+
+def _stream(device: torch.device, use: str) -> torch.cuda.Stream:
+    """This thread's CUDA stream for one use, always the same: PyTorch has 32 and deals them out in turn, so that with a new one for
+    every training two threads could come to share one."""
+    streams = vars(_THREAD).setdefault("streams", {})
+    if (device, use) not in streams:
+        streams[device, use] = torch.cuda.Stream(device)
+    return streams[device, use]
+
+
 def own_stream(device: torch.device) -> AbstractContextManager[Any]:
     """A CUDA stream for what one thread does inside the block; on a CPU nothing."""
-    return torch.cuda.stream(torch.cuda.Stream(device)) if device.type == "cuda" else nullcontext()
+    return torch.cuda.stream(_stream(device, "training")) if device.type == "cuda" else nullcontext()
 
 
 def train_all(
@@ -196,6 +208,12 @@ def train_all(
 def result(spec: Spec) -> dict[str, Any] | None:
     """The training record of `spec` (schema in README.md), or None if it has not been trained."""
     return record.read_json(spec.trained().folder / "result.json")
+
+
+def known(spec: Spec) -> bool:
+    """Whether `load_or_train` finds the weights of `spec`, in runs/ or published, and need not train."""
+    own = spec.trained()
+    return result(own) is not None or (record.results_dir() / own.run_id / "model.safetensors").is_file()
 
 
 def weights_of(spec: Spec) -> str | None:
@@ -267,8 +285,7 @@ def halved(model: nn.Module) -> dict[str, Tensor]:
 def _train(spec: Spec, device: torch.device, progress: bool) -> None:
     if progress:
         record.log(f"isce: {spec.run_id} is trained here: neither runs/ nor results/ have its weights")
-    sets = data.load(spec.dataset)
-    train, validation, test = (split.to(device) for split in sets)
+    train, validation, test = (split.to(device) for split in data.kept(spec.dataset))
     model = spec.build().to(device)
     if spec.arm == "A":
         as_coded.set_pixel_mean(model, train.images)
@@ -407,12 +424,14 @@ def replayed(gradients: Gradients, model: nn.Module, batch_size: int, train: dat
     given += [torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device)]
     state = [(tensor, tensor.clone()) for tensor in model.buffers()]  # rehearsing moves batch norm's statistics
     try:
-        stream = torch.cuda.Stream(device)
-        stream.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(stream):
-            for _ in range(3):
-                gradients(*given)
-        torch.cuda.current_stream(device).wait_stream(stream)
+        outer, stream = torch.cuda.current_stream(device), _stream(device, "recording")
+        stream.wait_stream(outer)
+        try:
+            with torch.cuda.stream(stream):
+                for _ in range(3):
+                    gradients(*given)
+        finally:
+            outer.wait_stream(stream)  # one that failed may still be writing
         graph = torch.cuda.CUDAGraph()
         with _RECORDING, torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             loss, z = gradients(*given)

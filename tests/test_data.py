@@ -24,6 +24,14 @@ def test_digits() -> None:
     assert (float(floats.min()), float(floats.max())) == (0.0, 1.0)
 
 
+def test_kept_reads_a_data_set_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    sets = data.kept("digits")
+    assert data.kept("digits") is sets
+    assert torch.equal(sets.test.images, data.load("digits").test.images)
+    monkeypatch.setenv("ISCE_DATA", str(tmp_path))  # elsewhere the data may be others
+    assert data.kept("digits") is not sets
+
+
 def test_splits_are_disjoint_and_fixed() -> None:
     from sklearn.datasets import load_digits
 

@@ -205,6 +205,21 @@ def test_stages_stop_in_time_go_on_and_add_up(tmp_path: Path, monkeypatch: pytes
     assert "trained" not in outputs[2]  # nothing left to do
     assert len(list((tmp_path / "runs").glob("*/result.json"))) == 2
 
+    # A network of which results/ has records but no weights is another when it is trained here: its attacks are all made anew.
+    (mine,) = (tmp_path / "runs").glob("digits-lenet5-isce-*")
+    committed = tmp_path / "results" / mine.name
+    mine.rename(committed)
+    (committed / "model.safetensors").unlink()
+    for path_of_record in committed.rglob("*.json"):
+        text = path_of_record.read_text()
+        path_of_record.write_text(
+            re.sub(r'"weights_sha256": "\w+"', '"weights_sha256": "that of another machine"', text)
+        )
+    next((committed / "attacks").glob("pgd_un_10-*.json")).unlink()
+    subprocess.run([*command, "--only", "tables"], capture_output=True, timeout=300, check=True)
+    tables = (record.read_json(path) or {})["rows"][0]
+    assert (tables["trained"], tables["attacked"]) == (2 + 1, 2 * 5 + 5)
+
 
 @pytest.mark.parametrize(
     ("name", "given", "says"),

@@ -120,6 +120,25 @@ def test_cuda_asked_for_and_absent() -> None:
         record.pick_device("cuda")
 
 
+@pytest.mark.parametrize(
+    ("convolutions", "products", "words"),
+    [
+        (False, False, "float32"),
+        (False, True, "float32 (TF32 matrix products)"),
+        (True, True, "float32 (TF32 convolutions and matrix products)"),
+    ],
+)
+def test_precision_names_what_may_round(convolutions: bool, products: bool, words: str) -> None:
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, matmul.allow_tf32
+    try:
+        cudnn.allow_tf32, matmul.allow_tf32 = convolutions, products
+        assert record.precision(torch.device("cuda")) == words
+        assert record.precision(torch.device("cpu")) == "float32"
+    finally:
+        cudnn.allow_tf32, matmul.allow_tf32 = before
+
+
 def namespace(**values: object) -> dict[str, object]:
     kinds = {"lr": float, "method": str, "n": int, "eps": list, "epochs": int | None, "save": bool}
     defaults = {"lr": 0.1, "method": "isce", "n": 3, "eps": [1.0], "epochs": None, "save": False}

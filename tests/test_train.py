@@ -602,8 +602,12 @@ def test_a_step_of_training_neither_asks_the_device_nor_brings_it_anything(
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("method", ["isce", "center", "lgm", "arcface", "mmc", "at"])
-def test_a_cuda_graph_trains_as_launch_by_launch(method: str, monkeypatch: pytest.MonkeyPatch, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_a_cuda_graph_trains_as_launch_by_launch(  # type: ignore[no-untyped-def]
+    method: str, half: bool, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setattr(train, "pays_in_half", lambda *_: half)  # bfloat16, as on larger images
     spec, split, losses = Spec("digits", "resnet32", method, epochs=2), data.load("digits").train.to("cuda"), []
     for graph in (True, False):
         if not graph:

@@ -56,6 +56,7 @@ def autoattack(
     there too: AutoAttack's version for randomised models is
     autoattack(Expectation(model, 20), ..., attacks=("apgd-ce", "apgd-dlr"), early_stop=False): APGD takes all its steps, on
     images that one draw has wrong as well. With too few classes for a DLR (3; targeted 4) the margin takes its place.
+    Square's schedule is that of its paper, stretched to `queries`; AutoAttack's code leaves it as it is for 10,000.
 
     images (N, ...) in [0, 1], (N, C, H, W) for Square; labels (N,); eps in pixel units; `steps` of APGD and FAB, `queries`
     of Square. Returns (N, ...), where nothing felled an image the first attack's point; with return_record also a list of N

@@ -263,8 +263,9 @@ def launch(
     generator: torch.Generator | None = None,
     everything: bool = False,
 ) -> Tensor:
-    """Check the input, leave misclassified images as they are, targeted or not, and `attack` the rest in batches of `batch_size`;
-    with `everything` those too: a random model may be right about them the next time, or another model that they are meant for.
+    """Check the input, leave misclassified images as they are, targeted or not, and `attack` the rest in batches of `batch_size`,
+    smaller ones where a GPU's memory is short; with `everything` those too: a random model may be right about them the next time, or
+    another model that they are meant for.
 
     Targeted without targets: a uniformly random wrong class for each image, from its seed.
     Returns the adversarial images, (N, ...) as the images. Errors are those of the checks above.
@@ -286,13 +287,26 @@ def launch(
         seeds = torch.cat([random.image_seeds(x, key) for x in clean.split(size)])
         if targeted and targets is None:
             k = logits.shape[1]
+            # The stream of the first start's radius: with another the targets would not be those of the records.
             targets = (labels + 1 + (random.uniform(seeds, -1, 1)[:, 0] * (k - 1)).long()) % k
-        for index in ((logits.argmax(1) == labels) | everything).nonzero()[:, 0].split(size):
+        pending = list(((logits.argmax(1) == labels) | everything).nonzero()[:, 0].split(size))
+        while pending:
+            index = pending.pop(0)
             if not len(index):  # nothing to attack: `split` gives one empty part
                 break
             t = None if targets is None else targets[index]
             batch = Batch(clean[index], labels[index], t, seeds[index], logits[index], index)
-            found = attack(batch).detach()
+            try:
+                found = attack(batch).detach()
+            except torch.OutOfMemoryError:
+                if len(index) == 1:
+                    raise
+                size = -(-len(index) // 2)
+                pending = list(torch.cat([index, *pending]).split(size))
+                warnings.warn(
+                    f"memory is short: {size} images at a time from here on (batch_size={size})", stacklevel=3
+                )
+                continue
             valid = finite(found)  # gradients may be NaN where the clean logits were not
             if not bool(valid.all()):
                 lost = f"{int((~valid).sum())} of {len(valid)} images"

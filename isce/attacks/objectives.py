@@ -38,6 +38,11 @@ def ce(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
     return _others(logits, labels).logsumexp(1) - _of(logits, labels)
 
 
+def _positive(spread: Tensor) -> Tensor:
+    """At least 1e-12, as in AutoAttack's code, or what the dtype can hold: one over less would overflow where logits tie."""
+    return spread.clamp_min(max(1e-12, torch.finfo(spread.dtype).tiny))
+
+
 def margin(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
     """max_{j != y} z_j - z_y, positive where misclassified (Carlini & Wagner 2017)."""
     return _others(logits, labels).amax(1) - _of(logits, labels)
@@ -48,7 +53,7 @@ def dlr(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor
     if logits.shape[1] < 3:
         raise ValueError(f"dlr needs at least 3 classes, the model has {logits.shape[1]}: use objective='margin'")
     top = logits.topk(3, dim=1).values
-    return margin(logits, labels) / (top[:, 0] - top[:, 2]).clamp_min(torch.finfo(logits.dtype).tiny)
+    return margin(logits, labels) / _positive(top[:, 0] - top[:, 2])
 
 
 def mmc(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
@@ -72,7 +77,7 @@ def dlr_targeted(logits: Tensor, labels: Tensor, targets: Tensor | None = None) 
         raise ValueError(f"targeted dlr needs at least 4 classes, the model has {logits.shape[1]}: use 'margin'")
     top = logits.topk(4, dim=1).values
     spread = top[:, 0] - (top[:, 2] + top[:, 3]) / 2
-    return (_of(logits, _need(targets)) - _of(logits, labels)) / spread.clamp_min(torch.finfo(logits.dtype).tiny)
+    return (_of(logits, _need(targets)) - _of(logits, labels)) / _positive(spread)
 
 
 def mmc_targeted(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:

@@ -72,7 +72,8 @@ def square(
                     per_image((bits[:, i] & 0xFFFFFF) * max(span - side, 1) >> 24, x0) + grid.view(shape)
                     for i, (span, shape) in enumerate([(height, (-1, 1)), (width, (1, -1))] * 2)
                 ]
-                n, c = torch.arange(len(y), device=y.device).view(-1, 1, 1, 1), torch.arange(channels).view(-1, 1, 1)
+                n, c = (torch.arange(k, device=y.device) for k in (len(y), channels))
+                n, c = n.view(-1, 1, 1, 1), c.view(-1, 1, 1)
                 here, there = (n, c, place[0], place[1]), (n, c, place[2], place[3])
                 sign = ((bits[:, 5:] < 0).to(x0.dtype) * 2 - 1)[:, :, None, None]
                 if norm == "linf":

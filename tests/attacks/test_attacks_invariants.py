@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from isce import attacks
+from isce.attacks.common import held
 from isce.attacks.norms import norm_of
 
 EPS = {"l2": 0.8, "linf": 0.06}
@@ -258,3 +259,20 @@ def test_simba_s_cosines_span_images_of_any_shape(shape):
     ]
     moves = torch.cat(points).flatten(1).diff(dim=0)
     assert torch.linalg.matrix_rank(moves.double(), atol=1e-4) == d
+
+
+@pytest.mark.parametrize("name", ["fgsm-l2", "pgd-targeted-linf", "fab-l2"])
+def test_short_memory_halves_the_batch_and_loses_nothing(net, name):
+    model, images, labels = net
+
+    class Small(nn.Module):
+        def forward(self, x):
+            if len(x) > 3 and torch.is_grad_enabled():
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return model(x)
+
+    expected = ATTACKS[name](model, images, labels)
+    with held(model), pytest.warns(UserWarning, match="memory is short") as caught:
+        found = ATTACKS[name](Small(), images, labels)
+    assert str(caught[-1].message).endswith("2 images at a time from here on (batch_size=2)")
+    torch.testing.assert_close(found, expected)

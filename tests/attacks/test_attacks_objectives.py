@@ -48,6 +48,14 @@ def test_ce_is_cross_entropy_in_order_and_direction(logits):
     torch.testing.assert_close(F.normalize(ours, dim=1), F.normalize(plain, dim=1))
 
 
+@pytest.mark.parametrize(("objective", "tied"), [("dlr", 3), ("dlr_targeted", 4)])
+def test_a_dlr_of_tied_logits_has_a_finite_gradient(objective, tied):
+    """One over the least float32 would overflow in it: that image would come back as it was, and count as robust."""
+    logits = torch.tensor([[2.0] * tied + [1.0] * 6]).requires_grad_()
+    OBJECTIVES[objective](logits, torch.tensor([0]), torch.tensor([1])).sum().backward()
+    assert logits.grad.isfinite().all()
+
+
 def test_no_saturation():
     """Where p(y) is exactly 1 in float32, cross-entropy has no gradient; its log-odds have."""
     z = torch.tensor([[200.0, 0.0, 1.0]], requires_grad=True)
