@@ -421,7 +421,7 @@ def load_or_check(
             if progress:
                 record.log(f"isce: checks of {spec.run_id}")
             surrogate = train.load_or_train(through, device, progress) if through else None
-            split = data.subset(data.load(spec.dataset).test, n).to(place)
+            split = data.subset(data.kept(spec.dataset).test, n).to(place)
             settings = {name: value for name, value in parameters.items() if name != "n"}
             started = time.perf_counter()
             checks = run_checks(model, data.to_float(split.images), split.labels, surrogate=surrogate, **settings)

@@ -132,5 +132,5 @@ def norms_in_training(spec: Spec, device: torch.device, factor: float = 1.0, pro
         for parameter in model.head.parameters():
             parameter.mul_(factor)
     model.head.linear.register_forward_hook(lambda _, __, f: norms.append(f.detach().norm(dim=1).mean()))
-    history = fit(model, data.load(spec.dataset).train.to(device), spec, progress=progress)
+    history = fit(model, data.kept(spec.dataset).train.to(device), spec, progress=progress)
     return torch.stack(norms).view(len(history["loss"]), -1).mean(1).cpu()

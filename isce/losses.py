@@ -26,11 +26,11 @@ def _check(logits: Tensor, target: Tensor) -> None:
 
 
 def check_s_m(s: float, m: float) -> None:
-    """Raise ValueError unless $s \\ge 1$ and $m \\ge 0$, which the paper's conditions need (section 3.2)."""
+    """Raise ValueError unless $s \\ge 1$ and $m \\ge 0$, which the paper's conditions need (section 3.2: m > 0; m = 0 is A.2's plain softmax)."""
     if not (s >= 1 and s < float("inf")):
         raise ValueError(f"s must be at least 1 (section 3.2 of the paper), got {s}")
     if not (m >= 0 and m < float("inf")):
-        raise ValueError(f"m must be at least 0 (section 3.2 of the paper), got {m}")
+        raise ValueError(f"m must be at least 0 (section 3.2 of the paper: m > 0; 0 is plain softmax), got {m}")
 
 
 def normalize_logits(f: Tensor) -> Tensor:
@@ -54,7 +54,9 @@ def softmax_cross_entropy(f: Tensor, y: Tensor) -> Tensor:
 
 
 def label_smoothing_loss(f: Tensor, y: Tensor, smoothing: float = 0.1) -> Tensor:
-    r"""Cross-entropy against $(1 - \epsilon)\,\mathrm{onehot}(y) + \epsilon / K$ (Szegedy et al. 2016). (N, K) -> (N,)."""
+    r"""Cross-entropy against $(1 - \epsilon)\,\mathrm{onehot}(y) + \epsilon / K$ (Szegedy et al. 2016). (N, K) -> (N,).
+
+    3.1 of the paper names the two probabilities, but the copy at hand has lost the symbols in them."""
     return F.cross_entropy(f, y, reduction="none", label_smoothing=smoothing)
 
 

@@ -148,8 +148,8 @@ class MaxMahalanobisHead(Head):
 class ISCEHead(LinearHead):
     r"""I-SCE: outputs are the normalised logits $f = $ raw $/ \lVert$raw$\rVert$; $s f_y + m$ enters in training alone.
 
-    Decisions need no $s, m$ (they keep the argmax): the inference softmax of equation 2 is
-    `isce.models.InferenceTransform`. `temperature` multiplies all normalised logits: a control, 1 in the paper. A negative
+    Decisions need no $s, m$ (at s = 1, as everywhere in the paper's comparisons, they keep the argmax): the inference softmax of
+    equation 2 is `isce.models.InferenceTransform`. `temperature` multiplies all normalised logits: a control, 1 in the paper. A negative
     m, which the paper excludes, is the subtracted margin of our controls.
     """
 

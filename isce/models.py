@@ -171,7 +171,9 @@ class BasicBlock(nn.Module):
 
 
 class ResNet32(nn.Module):
-    """ResNet-32 for small images (He et al. 2016): depth 6n + 2 with n = 5, 16/32/64 channels, global average pooling."""
+    """ResNet-32 for small images (He et al. 2016): depth 6n + 2 with n = 5, 16/32/64 channels, global average pooling.
+
+    "ResNet-32 with five stages" (section 4) is read so: five blocks in each of the three stages that He et al. have."""
 
     dim = 64
 

@@ -356,10 +356,10 @@ def ablation_surface(panels: Sequence[Panel], *, title: str = "") -> Figure:
 def ablation_surface_plotly(panels: Sequence[Panel]) -> go.Figure:
     """Figure 3 to turn: the same panels as `ablation_surface`, in one scene, chosen from a menu."""
     data = [_surface(panel, "accuracy") for panel in _panels(panels, 4)]
-    hover = "s = %{y:.3g}, m = %{x:.3g}<br>accuracy %{z:.1f} %<extra></extra>"
+    hover = "s = %{x:.3g}, m = %{y:.3g}<br>accuracy %{z:.1f} %<extra></extra>"
     look: Any = {"colorscale": "Viridis", "hovertemplate": hover, "colorbar": BELOW}
-    figure = go.Figure([go.Surface(x=m, y=s, z=a, visible=k == 0, **look) for k, (s, m, a) in enumerate(data)])
-    figure.update_scenes(xaxis_title="m", yaxis_title="s", zaxis_title="accuracy (%)", camera=CAMERA)
+    figure = go.Figure([go.Surface(x=s, y=m, z=a.T, visible=k == 0, **look) for k, (s, m, a) in enumerate(data)])
+    figure.update_scenes(xaxis_title="s", yaxis_title="m", zaxis_title="accuracy (%)", camera=CAMERA)
     menu = _menu(
         [(str(panel["title"]), [{"visible": [k == j for j in range(len(data))]}]) for k, panel in enumerate(panels)]
     )
@@ -436,13 +436,13 @@ def condition_surface_plotly(s: ArrayLike, m: ArrayLike, z: ArrayLike, *, title:
     """Figure 5 to turn: z(s, m) and the plane z = 0. s (S,), m (M,), z (S, M)."""
     s, m, z = _surface({"s": s, "m": m, "z": z}, "z")
     bound = float(np.abs(z).max()) or 1.0
-    hover = "s = %{y:.3g}, m = %{x:.3g}<br>z = %{z:.4g}<extra></extra>"
+    hover = "s = %{x:.3g}, m = %{y:.3g}<br>z = %{z:.4g}<extra></extra>"
     figure = go.Figure(
-        go.Surface(x=m, y=s, z=z, colorscale="RdBu", cmin=-bound, cmax=bound, hovertemplate=hover, colorbar=BELOW)
+        go.Surface(x=s, y=m, z=z.T, colorscale="RdBu", cmin=-bound, cmax=bound, hovertemplate=hover, colorbar=BELOW)
     )
     flat = {"colorscale": [[0, "#999999"], [1, "#999999"]], "showscale": False, "opacity": 0.35, "hoverinfo": "skip"}
-    figure.add_trace(go.Surface(x=m[[0, -1]], y=s[[0, -1]], z=np.zeros((2, 2)), **flat))
-    figure.update_scenes(xaxis_title="m", yaxis_title="s", zaxis_title="z", camera=CAMERA)
+    figure.add_trace(go.Surface(x=s[[0, -1]], y=m[[0, -1]], z=np.zeros((2, 2)), **flat))
+    figure.update_scenes(xaxis_title="s", yaxis_title="m", zaxis_title="z", camera=CAMERA)
     return figure.update_layout(title=title, height=560, **PLOTLY)
 
 

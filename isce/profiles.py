@@ -61,8 +61,8 @@ class Profile:
 
     @property
     def methods(self) -> list[str]:
-        """The rows: the paper's nine, then the profile's controls."""
-        return methods.parse("all" + ("," + self.controls if self.controls else ""))
+        """The rows: the paper's nine in its order, then the profile's controls."""
+        return [*paper.METHODS, *methods.parse(self.controls)] if self.controls else [*paper.METHODS]
 
     @property
     def nets(self) -> list[tuple[str, str]]:

@@ -31,7 +31,9 @@ def _s_m(s: Number, m: Number) -> tuple[Tensor, Tensor]:
     if bool((st < 1).any()):
         raise ValueError(f"s must be at least 1 (section 3.2 of the paper), got {st.min().item():g}")
     if bool((mt < 0).any()):
-        raise ValueError(f"m must be at least 0 (section 3.2 of the paper), got {mt.min().item():g}")
+        raise ValueError(
+            f"m must be at least 0 (section 3.2 of the paper: m > 0; 0 is plain softmax), got {mt.min().item():g}"
+        )
     return st, mt
 
 

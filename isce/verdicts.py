@@ -48,7 +48,7 @@ WHY_NOT = {  # why an arm says nothing of a claim
     ("C7", "A"): "Figure 3's grid is trained as written",
     ("C7", "C"): "Figure 3 attacks as the paper does",
     ("C8", "A"): "the script has no 3-D embedding",
-    ("C8", "C"): "a claim about clean images",
+    ("C8", "C"): "judged on clean images",
     ("C9", "C"): "a claim about clean images",
     ("C13", "A"): "the script has no ArcFace",
 }
