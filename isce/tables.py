@@ -269,13 +269,16 @@ def attacked(profile: Profile, block: str, backbone: str, methods: Sequence[str]
             if attack in profile.optional:
                 columns[f"{attack}:smaller"] = at_smaller(profile, block, backbone, method, attack), 0
             if attack in profile.attacks(block, backbone):
-                wanted = profile.over_seeds(block, backbone, method, attack)
-                columns |= {f"{attack}:{at}": (wanted, at) for at in range(len(wanted[0].levels))}
+                wanted = profile.over_seeds(block, backbone, method, attack) if attack in own else []
+                columns |= {f"{attack}:{at}": (wanted, at) for at in range(len(profile.levels(block, attack)))}
             for column, (evaluations, at) in columns.items():
-                found = measure(evaluations, at) if attack in own or column in optional else None
-                asked = found is not None if column in optional else attack in own
-                cell = {"level": evaluations[0].levels[at], "accuracy": math.nan, "asked": asked, "beside": ""}
-                cell |= (found or {}) | {"of": max(evaluations[0].n or 0, profile.n_of(block, backbone))}
+                found = measure(evaluations, at) if evaluations else None
+                asked, level = attack in own, profile.levels(block, attack)[at]
+                if column in optional:
+                    asked, level = found is not None, min(profile.eps[block])
+                cell = {"level": level, "accuracy": math.nan, "asked": asked, "beside": ""}
+                n = max([profile.n_of(block, backbone), *(e.n or 0 for e in evaluations[:1])])
+                cell |= (found or {}) | {"of": n}
                 rows.append({**where, "attack": attack, "column": column, **cell})
         for at, level in enumerate(profile.eps[block]):
             found = met(profile, block, backbone, method, level, further=True)

@@ -142,8 +142,10 @@ def test_ablation_surface_names_its_best_setting(n: int) -> None:
         assert f"s = {S[i]:.3g}, m = {M[j]:.3g}" in both
     turning = plots.ablation_surface_plotly(panels)
     assert len(turning.data) == n
-    np.testing.assert_array_equal(turning.data[0].z, accuracy)
-    np.testing.assert_array_equal(turning.data[0].y, S)  # rows of z run along y
+    np.testing.assert_array_equal(turning.data[0].z, accuracy.T)  # rows of z run along y: s is the paper's x, m its y
+    np.testing.assert_array_equal(turning.data[0].x, S)
+    np.testing.assert_array_equal(turning.data[0].y, M)
+    assert (turning.layout.scene.xaxis.title.text, turning.layout.scene.yaxis.title.text) == ("s", "m")
     buttons = turning.layout.updatemenus[0].buttons
     assert [b.label for b in buttons] == [panel["title"] for panel in panels]
     assert [list(b.args[0]["visible"]) for b in buttons] == np.eye(n, dtype=bool).tolist()
@@ -174,7 +176,9 @@ def test_condition_surface_draws_zero_where_z_changes_sign() -> None:
     assert len(flat.collections) == 2
     assert len(plots.condition_surface(S, M, z + 5).axes[1].collections) == 1
     turning = plots.condition_surface_plotly(S, M, z)
-    np.testing.assert_array_equal(turning.data[0].z, z)
+    np.testing.assert_array_equal(turning.data[0].z, z.T)
+    np.testing.assert_array_equal(turning.data[0].x, S)
+    assert (turning.layout.scene.xaxis.title.text, turning.layout.scene.yaxis.title.text) == ("s", "m")
     assert not np.any(turning.data[1].z)
 
 
