@@ -89,7 +89,7 @@ class Head(LinearHead):
         return softmax_cross_entropy(self(z), y)
 
 
-def build(dataset: str, method: str = "isce", seed: int = 0, **options: float) -> Classifier:
+def build(dataset: str, method: str, seed: int = 0, **options: float) -> Classifier:
     """Arm A's classifier (isce with s and m, or sce), weights drawn from `seed`; `set_pixel_mean` belongs before training."""
     shape = DATASETS[dataset].shape
     with seeded(seed):

@@ -424,7 +424,7 @@ def replayed(gradients: Gradients, model: nn.Module, batch_size: int, train: dat
     given += [torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device)]
     state = [(tensor, tensor.clone()) for tensor in model.buffers()]  # rehearsing moves batch norm's statistics
     try:
-        outer, stream = torch.cuda.current_stream(device), _stream(device, "recording")
+        stream, outer = _stream(device, "recording"), torch.cuda.current_stream(device)
         stream.wait_stream(outer)
         try:
             with torch.cuda.stream(stream):

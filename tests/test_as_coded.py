@@ -121,3 +121,44 @@ def test_images_are_standardised_one_by_one_and_batch_norm_uses_the_batch() -> N
         assert not torch.allclose(
             model(x[:3]), outputs[:3], atol=1e-2
         )  # other neighbours, other statistics: in eval mode
+
+
+@pytest.mark.parametrize(("name", "steps"), [("as_coded_5", 5), ("as_coded_50", 50)])
+@pytest.mark.parametrize("label", [0, 1])
+def test_the_scripts_pgd_climbs_from_its_own_prediction_by_half_eps_a_step(name: str, steps: int, label: int) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False))
+    with torch.no_grad():
+        net[1].weight.copy_(torch.tensor([[1.0, -1, 1, -1], [-1, 1, -1, 1]]))
+    x = torch.tensor([0.9, 0.1, 0.6, 0.4]).view(1, 1, 2, 2)  # predicted as class 0, whatever the label
+    found = evaluate.ATTACKS[name].run(net, x, torch.tensor([label]), eps=0.02)
+    downhill = torch.tensor([-1.0, 1, -1, 1]).view_as(x)
+    torch.testing.assert_close(found, (x + steps * 0.01 * downhill).clamp(0, 1))
+
+
+@pytest.mark.parametrize("steps", [10, 50])
+def test_the_scripts_deepfool_is_run_for_the_iterations_of_its_name(
+    steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Slope(0.3)
+    found = evaluate.ATTACKS[f"as_coded_df_{steps}"].run(model, X, Y, eps=0.01)
+    torch.testing.assert_close(found, as_coded.deepfool(model, X, Y, eps=0.01, steps=steps))
+    assert not torch.equal(found, as_coded.deepfool(model, X, Y, eps=0.01, steps=20))
+
+
+def test_the_pixel_mean_is_taken_off(generator: torch.Generator) -> None:
+    one, other = (as_coded.build("digits", "sce").backbone.eval() for _ in range(2))
+    mean, x = torch.rand(1, 8, 8, generator=generator), torch.rand(4, 1, 8, 8, generator=generator)
+    one.pixel_mean.copy_(mean)  # type: ignore[operator, union-attr]
+    torch.testing.assert_close(one(x), other(x - mean))
+    assert not torch.allclose(one(x), other(x), atol=1e-3)
+
+
+def test_the_scripts_optimiser_and_its_schedule() -> None:
+    sgd, schedule = as_coded.optimizer(nn.Linear(2, 2), 8)
+    group, rates = sgd.param_groups[0], []
+    assert (group["momentum"], group["weight_decay"]) == (0.9, 0)
+    for _ in range(8):
+        rates.append(group["lr"])
+        sgd.step()
+        schedule.step()
+    assert rates == pytest.approx([0.1] * 4 + [0.01] * 2 + [0.001] * 2)

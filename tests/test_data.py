@@ -90,6 +90,12 @@ def test_floats_are_not_divided_again() -> None:
         data.to_float(torch.rand(2, 1, 8, 8))
 
 
+def test_zeros_move_in_where_an_image_is_shifted(generator: torch.Generator) -> None:
+    white = torch.full((300, 1, 8, 8), 255, dtype=torch.uint8)
+    sums = data.augment(white, generator, shift=2).sum((1, 2, 3)).tolist()
+    assert {*sums} == {255 * a * b for a in (6, 7, 8) for b in (6, 7, 8)}
+
+
 def test_augmentation_shifts_and_flips_each_image(generator: torch.Generator) -> None:
     image = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
     image[:, :, 10, 20] = 255

@@ -37,6 +37,13 @@ def test_tight_clusters_are_separate_and_noise_is_not() -> None:
     assert mixed["nearest_mean"] < 70
 
 
+def test_the_nearest_mean_is_that_of_training_points() -> None:
+    train, labels = torch.tensor([[0.0, 0], [1, 1], [10, 0], [11, 1]]), torch.tensor([0, 0, 1, 1])
+    mirrored = 10.5 - train
+    assert embedding.separation(mirrored, labels, train, labels)["nearest_mean"] == 0
+    assert embedding.separation(mirrored, 1 - labels, train, labels)["nearest_mean"] == 100
+
+
 def test_separation_does_not_depend_on_the_features_scale() -> None:
     small, large = (embedding.separation(c * cloud(1.0), LABELS, c * cloud(1.0), LABELS) for c in (1e-2, 1e2))
     assert small == pytest.approx(large, abs=1e-4)

@@ -4,17 +4,19 @@ import copy
 import dataclasses
 import json
 import shutil
+from functools import partial
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from isce import as_coded, attacks, data, evaluate, record
+from isce import as_coded, attacks, data, evaluate, profiles, record
 from isce.evaluate import Evaluation, load_or_evaluate
 from isce.models import Classifier, build_model
-from isce.train import Spec
+from isce.train import Spec, load_or_train
 
 SPEC = Spec("digits", "lenet5", "isce")
 N = 40
@@ -515,6 +517,91 @@ def test_simba_curve_and_clean_outputs(digits_isce: Classifier) -> None:
     others = [float(row.exp().sum() - row[y].exp()) for row, y in zip(f, split.labels, strict=True)]
     assert clean["outputs"]["others_exp_sum"] == pytest.approx(np.mean(others), rel=1e-6)
     assert clean["n"] == 500
+
+
+def test_another_seed_starts_elsewhere(digits_isce: Classifier, split: data.Split) -> None:
+    a, b = (evaluate.evaluate(digits_isce, split, {"pgd_un_10": [0.3]}, seed=seed)["norm"] for seed in (0, 1))
+    assert not np.array_equal(a, b)
+
+
+def test_output_means(digits_isce: Classifier, split: data.Split) -> None:
+    with torch.no_grad():
+        f = digits_isce(data.to_float(split.images)).double()
+    own = f[torch.arange(N), split.labels]
+    means = evaluate.output_means(digits_isce, split)
+    assert means["label_output"] == pytest.approx(float(own.mean()))
+    assert means["others_exp_sum"] == pytest.approx(float((f.exp().sum(1) - own.exp()).mean()))
+
+
+REGISTRY = {
+    "fgsm": (attacks.fgsm, {}),
+    "pgd_tar_10": (attacks.pgd, {"steps": 10, "targeted": True}),
+    "pgd_un_10": (attacks.pgd, {"steps": 10}),
+    "pgd_tar_50": (attacks.pgd, {"steps": 50, "targeted": True}),
+    "pgd_un_50": (attacks.pgd, {"steps": 50}),
+    "pgd_un_100": (attacks.pgd, {"steps": 100}),
+    "pgd_un_50x5": (attacks.pgd, {"steps": 50, "restarts": 5}),
+    "pgd_margin_50": (attacks.pgd, {"steps": 50, "objective": "margin"}),
+    "pgd_dlr_50": (attacks.pgd, {"steps": 50, "objective": "dlr"}),
+    "pgd_mmc_50": (attacks.pgd, {"steps": 50, "objective": "mmc"}),
+    "deepfool_10": (attacks.deepfool, {"steps": 10}),
+    "deepfool_50": (attacks.deepfool, {"steps": 50}),
+    "simba": (attacks.simba, {"basis": "pixel", "return_queries": True}),
+    "simba_dct": (attacks.simba, {"basis": "dct", "return_queries": True}),
+    "apgd_ce": (attacks.apgd, {"objective": "ce"}),
+    "apgd_dlr": (attacks.apgd, {"objective": "dlr"}),
+    "apgd_t": (attacks.apgd_targeted, {}),
+    "fab": (attacks.fab, {}),
+    "square": (attacks.square, {}),
+    "autoattack": (attacks.autoattack, {}),
+    "as_coded_5": (as_coded.attack, {"steps": 5}),
+    "as_coded_50": (as_coded.attack, {"steps": 50}),
+    "as_coded_df_10": (as_coded.deepfool, {"steps": 10}),
+    "as_coded_df_50": (as_coded.deepfool, {"steps": 50}),
+}
+
+
+def test_every_name_runs_the_attack_that_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No hash holds what a name stands for."""
+    assert {"clean", *REGISTRY} == {*evaluate.ATTACKS}
+    monkeypatch.setattr(evaluate, "attacks", attacks_seen := MagicMock())
+    for name, (attack, options) in REGISTRY.items():
+        run = evaluate.ATTACKS[name].run
+        if isinstance(run, partial) or run is attack:
+            assert (getattr(run, "func", run), getattr(run, "keywords", {})) == (attack, options), name
+    for steps in (10, 50):
+        evaluate.ATTACKS[f"deepfool_{steps}"].run("model", "images", "labels", generator=None)
+        attacks_seen.deepfool.assert_called_with("model", "images", "labels", steps=steps)
+    wrapped = {"deepfool_10", "deepfool_50", "as_coded_5", "as_coded_50", "as_coded_df_10", "as_coded_df_50"}
+    plain = {name for name in REGISTRY if isinstance(evaluate.ATTACKS[name].run, partial) or not REGISTRY[name][1]}
+    assert {*REGISTRY} - plain == wrapped  # those of arm A: tests/test_as_coded.py
+
+
+@pytest.mark.parametrize(
+    ("block", "backbone", "method"),
+    [("mnist", "lenet5", m) for m in ("sce", "isce", "arcface_unit", "isce_temperature", "mmc")]
+    + [("mnist", "resnet32", "isce"), ("cifar10", "cnn8", "sce")],
+)
+def test_a_committed_network_gives_its_committed_record(
+    block: str, backbone: str, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the first images again; rounding may turn one of them on another processor."""
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path))
+    deep = backbone != "lenet5"
+    profile = profiles.load("full" if deep else "cpu")
+    wanted = profile.evaluation(block, backbone, method, "clean" if deep else "pgd_un_50")
+    try:
+        images = data.kept(block).test
+    except FileNotFoundError:
+        pytest.skip(f"{block} is not here")
+    n, found = 200 if deep else 20, evaluate.find(wanted)
+    assert found is not None
+    model = load_or_train(wanted.spec, "cpu", progress=False)
+    rows = evaluate.evaluate(model, data.subset(images, n), {wanted.attack: wanted.levels})
+    for result in found["results"]:
+        correct = rows.loc[rows["level"] == result["level"], "correct"].to_numpy()
+        assert (correct != evaluate.unpack(result["correct"], found["n"])[:n]).sum() <= 1
+    assert record.read_json(wanted.spec.folder / "result.json")["weights_sha256"] == found["weights_sha256"]  # type: ignore[index]
 
 
 def test_pack() -> None:

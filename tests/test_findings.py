@@ -31,6 +31,10 @@ FINDINGS = [
     ("results/README.md", f"{CIFAR_RES} pgd_un_50 larger", ", {isce} % on CIFAR-10,"),
     ("results/README.md", f"{MNIST_LENET} pgd_un_50 larger", "{isce:±} % with LeNet-5 and"),
     ("results/README.md", f"{CIFAR_CNN} pgd_un_50 larger", "{isce} % with the 8-layer CNN after 60 epochs."),
+    ("results/README.md", f"{MNIST_LENET} deepfool_50 larger", "It changes little: with LeNet-5 (MNIST, ε = 2) {isce, deepfool_50@inference:±} % are left instead of {isce:±}"),
+    ("results/README.md", f"{MNIST_RES} deepfool_50 larger", ", with ResNet-32 there (seed 0) {isce, deepfool_50@inference:0 of 1000} instead of {isce:0 of 1000}"),
+    ("results/README.md", f"{CIFAR_RES} deepfool_50 larger", ", on CIFAR-10 (ε = 0.5) {isce, deepfool_50@inference} instead of {isce}"),
+    ("results/README.md", f"{CIFAR_CNN} deepfool_50 larger", ", and with the 8-layer CNN {isce, deepfool_50@inference} instead of {isce} %."),
     ("README.md", f"{CIFAR_RES} pgd_un_50 smaller", "at an unknown radius), {isce-sce} and "),
     ("README.md", f"{CIFAR_CNN} pgd_un_50 smaller", "and {isce-sce} with the two networks on CIFAR-10 (ε = 0.25, one seed each)"),
     ("results/README.md", f"{MNIST_RES} simba smaller", "The first step's gap between I-SCE and SCE is {isce-sce} points on MNIST"),
@@ -221,8 +225,13 @@ def test_the_intervals_of_the_trained_networks() -> None:
     ]
     assert all(found)
     length, other = (done["intervals"][key] for done, key in zip(found, ("L", "L_I"), strict=True))  # type: ignore[index]
-    sentence = f"on average SCE's L is {length:.3f} and I-SCE's L_I {other:.3f} (LeNet-5, MNIST)"
-    assert sentence in " ".join((ROOT / "results" / "README.md").read_text().split())
+    text = " ".join((ROOT / "results" / "README.md").read_text().split())
+    assert f"on average SCE's L is {length:.3f} and I-SCE's L_I {other:.3f} (LeNet-5, MNIST)" in text
+    there = found[1]["at_sce"]  # type: ignore[index]
+    assert (
+        "is right on {right:.1f} % of {pairs} images, its probability hardly falls, and L_I is {L_I:.3f} on average, "
+        "longer than L for {longer:.1f} %".format(**there)
+    ) in text
 
 
 def test_which_checks_of_gradient_masking_fail() -> None:

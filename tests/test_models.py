@@ -278,3 +278,34 @@ def test_half_precision_is_for_convolutions_on_hardware_that_gains(monkeypatch: 
         assert models.pays_in_half("cnn8", "cifar10", cpu) is able
         assert not models.pays_in_half("lenet5", "mnist", cpu)
         assert not models.pays_in_half("cnn8", "digits", cpu)
+
+
+@pytest.mark.parametrize(
+    ("method", "length"), [("isce", 1.0), ("norm_only", 1.0), ("temperature", 20.0), ("isce_temperature", 20.0)]
+)
+def test_outputs_have_the_length_that_the_control_says(method: str, length: float, generator: torch.Generator) -> None:
+    chosen = methods.get(method)
+    head = chosen.head(6, 4, **chosen.settings("mnist", {}))
+    outputs = head(torch.randn(5, 6, generator=generator))
+    torch.testing.assert_close(outputs.norm(dim=1), torch.full((5,), length))
+
+
+@pytest.mark.parametrize(("method", "scale"), [("arcface", 30.0), ("arcface_unit", 1.0), ("arcface_isce", 1.0)])
+def test_arcfaces_outputs_are_cosines_at_the_scale_that_it_says(
+    method: str, scale: float, generator: torch.Generator
+) -> None:
+    chosen = methods.get(method)
+    head, z = chosen.head(6, 4, **chosen.settings("mnist", {})), torch.randn(5, 6, generator=generator)
+    cosines = F.normalize(z, dim=1) @ F.normalize(head.weight, dim=1).T  # type: ignore[arg-type, union-attr]
+    torch.testing.assert_close(head(z), scale * cosines)
+
+
+@pytest.mark.parametrize("dataset", ["mnist", "cifar10"])
+def test_the_backbone_sees_standardised_pixels(dataset: str, generator: torch.Generator) -> None:
+    info, seen = DATASETS[dataset], []
+    model = build_model(dataset, "lenet5", "sce").eval()
+    model.backbone.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    x = torch.rand(3, *info.shape, generator=generator)
+    model(x)
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (info.mean, info.std))
+    torch.testing.assert_close(seen[0], (x - mean) / std)

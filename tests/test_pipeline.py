@@ -21,15 +21,15 @@ title: two methods on the digits
 stand_in: {mnist: digits, cifar10: digits}
 epochs: {digits: 3}
 networks: {}
-seeds: [0]
+seeds: [0, 1]
 tables: [5]
 n: 10
-fewer: {}
+fewer: {pgd_un_10: 5}
 eps: {mnist: [0.5, 1.0], cifar10: [0.5, 1.0]}
 simba_steps: {mnist: [0.1, 0.2], cifar10: [0.1, 0.2]}
 simba_queries: {mnist: 10, cifar10: 10}
 beyond: "deepfool_10@raw"
-strongest: ""
+strongest: "fgsm@raw"
 adaptive: {isce: "simba@raw,fgsm"}
 as_coded: {}
 train_jobs: ["sce,isce"]
@@ -89,13 +89,13 @@ def test_kill_resume_and_nothing_to_do(start, tmp_path: Path, monkeypatch: pytes
     second = start()
     output, _ = second.communicate(timeout=300)
     assert second.returncode == 0, output
-    for name in ("train-digits-lenet5-0-seed0", "attack-mnist-lenet5-0-seed0", "tables"):
+    for name in ("train-digits-lenet5-0-seed0", "attack-mnist-lenet5-0-seed1", "tables"):
         assert (runs / "tiny" / f"{name}.ipynb").is_file()
     assert {path: path.stat().st_mtime_ns for path in trained} == before  # what was done is not done again
     profile = profiles.load.__wrapped__("tiny")
     wanted = [e for run in profile.runs if run[2] in ("sce", "isce") for e in profile.evaluations(*run)]
     assert {path.name for path in runs.glob("digits-lenet5-*/attacks/*.json")} == {e.path.name for e in wanted}
-    assert len(wanted) == 2 * 6 + 1  # SimBA's surface is not asked for where SimBA is not
+    assert len(wanted) == 2 * (2 * 7 + 1)  # two seeds; SimBA's surface is not asked for where SimBA is not
 
     third = start()
     output, _ = third.communicate(timeout=120)
@@ -187,7 +187,9 @@ def test_a_command_may_choose_of_a_stage(benchmark: ModuleType) -> None:
 
 def test_stages_stop_in_time_go_on_and_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "config").mkdir()
-    text = TINY.replace("networks: {}", "networks: {mnist-lenet5: {methods: 'sce,isce'}}")
+    text = TINY.replace("networks: {}", "networks: {mnist-lenet5: {methods: 'sce,isce'}}").replace(
+        "seeds: [0, 1]", "seeds: [0]"
+    )
     (tmp_path / "config" / "tiny.yaml").write_text(text)
     monkeypatch.setenv("ISCE_HOME", str(tmp_path))
     monkeypatch.setenv("ISCE_RUNS", str(tmp_path / "runs"))

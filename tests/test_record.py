@@ -120,6 +120,19 @@ def test_cuda_asked_for_and_absent() -> None:
         record.pick_device("cuda")
 
 
+def test_a_gpu_computes_in_full_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, matmul.allow_tf32
+    try:
+        cudnn.allow_tf32 = matmul.allow_tf32 = True
+        record.pick_device("cuda:0")
+        assert (cudnn.allow_tf32, matmul.allow_tf32) == (False, False)
+    finally:
+        cudnn.allow_tf32, matmul.allow_tf32 = before
+
+
 @pytest.mark.parametrize(
     ("convolutions", "products", "words"),
     [

@@ -59,6 +59,8 @@ def test_record(digits_isce: Classifier) -> None:
     assert result is not None
     assert result["spec"] == json.loads(json.dumps(spec.payload()))
     assert result["metrics"]["test_accuracy"] == pytest.approx(train.accuracy(digits_isce, data.load("digits").test))
+    assert result["metrics"]["validation_accuracy"] == train.accuracy(digits_isce, data.load("digits").validation)
+    assert result["metrics"]["validation_n"] == len(data.load("digits").validation)
     low, high = result["metrics"]["test_interval"]
     assert low < result["metrics"]["test_accuracy"] < high
     assert len(result["metrics"]["train_loss"]) == spec.epochs
@@ -395,12 +397,14 @@ def test_a_damaged_checkpoint_leaves_arm_a_its_pixel_mean(own_runs: Path) -> Non
 
 def recipe(spec: Spec, train_split: data.Split, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
     """What a training does, step by step: its learning rates, labels and AT's eps; epoch by epoch its shifts."""
-    seen: dict[str, list[Any]] = {"lr": [], "labels": [], "eps": [], "shift": []}
+    seen: dict[str, list[Any]] = {"lr": [], "beta": [], "decay": [], "labels": [], "eps": [], "shift": []}
     model, step, augment = spec.build(), torch.optim.Adam.step, data.augment
     loss = model.head.loss
 
     def stepped(self: torch.optim.Adam, *given: Any, **more: Any) -> Any:
         seen["lr"].append(float(self.param_groups[0]["lr"]))
+        seen["beta"].append(float(self.param_groups[0]["betas"][0]))
+        seen["decay"].append(float(self.param_groups[0]["weight_decay"]))
         return step(self, *given, **more)
 
     def augmented(images: torch.Tensor, generator: torch.Generator, shift: int) -> torch.Tensor:
@@ -427,6 +431,8 @@ def test_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0 < top < steps, "it rises in the first third"
     assert seen["lr"] == sorted(seen["lr"][:top]) + sorted(seen["lr"][top:], reverse=True)
     assert seen["lr"][-1] < 1e-5
+    assert (seen["beta"][0], min(seen["beta"]), seen["beta"][-1]) == pytest.approx((0.95, 0.85, 0.95), abs=0.01)
+    assert set(seen["decay"]) == {0.0}
     assert steps == 8
     assert seen["eps"] == [0.125, 0.25, 0.375] + [0.5] * 13, "over the first quarter of 16 steps"
     first, second = (torch.cat(seen["labels"][k * steps : (k + 1) * steps]) for k in (0, 1))
@@ -435,6 +441,31 @@ def test_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(first, same)
     assert not torch.equal(first, second)
     assert not torch.equal(first, other)
+
+
+def test_adversarial_training_sees_what_its_inner_attack_returns(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, seen = [], []
+
+    def inner(_: nn.Module, x: torch.Tensor, y: torch.Tensor, eps: float, steps: int, key: int) -> torch.Tensor:
+        asked.append((steps, int(key)))
+        return torch.full_like(x, 0.25)
+
+    monkeypatch.setattr(train, "adversarial_images", inner)
+    spec = Spec("digits", "lenet5", "at", epochs=1, options={"steps": 3})
+    model = spec.build()
+    model.backbone.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
+    train.fit(model, data.load("digits").train, spec, progress=False)
+    assert {steps for steps, _ in asked} == {3}
+    assert len({key for _, key in asked}) == len(asked) == len(seen) == 8, "each step starts elsewhere"
+    for x in seen:
+        torch.testing.assert_close(x, (torch.full_like(x, 0.25) - model.mean) / model.std)
+
+
+def test_center_loss_moves_its_centres() -> None:
+    spec = Spec("digits", "lenet5", "center", epochs=1)
+    model = spec.build()
+    train.fit(model, data.load("digits").train, spec, progress=False)
+    assert bool((model.head.centers.norm(dim=1) > 0).all())  # type: ignore[union-attr, operator]
 
 
 def test_the_recipe_on_cifar10(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -455,6 +486,18 @@ def test_equal_options_are_one_run() -> None:
     for options, words in (({"eps": -1.0}, "eps > 0"), ({"steps": 0}, "steps >= 1"), ({"steps": 2.7}, "whole number")):
         with pytest.raises(ValueError, match=words):
             Spec("digits", "lenet5", "at", options=options)
+
+
+def test_a_run_that_another_process_trains_is_waited_for(own_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, began = Spec("digits", "lenet5", "sce", epochs=1), threading.Event()
+    trained = train._train
+    monkeypatch.setattr(train, "_train", lambda *given: (began.set(), trained(*given)))
+    waiting = threading.Thread(target=load_or_train, args=(spec, "cpu", False))
+    with record.lock(spec.folder):
+        waiting.start()
+        assert not began.wait(1.5)
+    waiting.join(60)
+    assert began.is_set()
 
 
 def test_random_shares_the_weights_of_sce(digits_sce: Classifier) -> None:
@@ -517,6 +560,7 @@ def test_a_replayed_graph_gets_each_batch_and_leaves_the_statistics_alone(monkey
 
     for name in ("Stream", "current_stream", "stream"):
         monkeypatch.setattr(torch.cuda, name, lambda *_: MagicMock())
+    monkeypatch.setattr(train, "_THREAD", threading.local())
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", lambda *_, **__: contextlib.nullcontext())
     replay = train.replayed(gradients, model, 8, split)
@@ -536,11 +580,25 @@ def test_a_model_with_hooks_is_not_replayed(monkeypatch: pytest.MonkeyPatch) -> 
     gradients.assert_not_called()
 
 
+def test_a_thread_has_one_stream_for_each_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of PyTorch's 32: a new one for every training would come to be shared with another thread's."""
+    monkeypatch.setattr(torch.cuda, "Stream", lambda _: object())
+    monkeypatch.setattr(train, "_THREAD", threading.local())
+    gpu, others = torch.device("cuda:0"), []
+    mine = [train._stream(gpu, use) for use in ("training", "recording", "training", "recording")]
+    thread = threading.Thread(target=lambda: others.append(train._stream(gpu, "training")))
+    thread.start()
+    thread.join()
+    assert (mine[0], mine[1]) == (mine[2], mine[3])
+    assert len({*map(id, [mine[0], mine[1], *others])}) == 3
+
+
 def test_without_a_graph_training_goes_on_and_says_so(monkeypatch: pytest.MonkeyPatch, capsys) -> None:  # type: ignore[no-untyped-def]
     def refuse(*_: object) -> None:
         raise RuntimeError("operation not permitted when stream is capturing\nand more")
 
     monkeypatch.setattr(torch.cuda, "Stream", refuse)
+    monkeypatch.setattr(train, "_THREAD", threading.local())
     model = Spec("digits", "lenet5", "sce").build()
     assert train.replayed(refuse, model, 8, data.load("digits").train) is refuse  # type: ignore[arg-type]
     assert capsys.readouterr().err == (
@@ -555,7 +613,12 @@ def test_a_step_of_training_neither_asks_the_device_nor_brings_it_anything(
 ) -> None:
     """What a CUDA graph demands, without a GPU: tensors on the meta device have no values to wait for, and whatever a step
     would bring from the host is seen. Only the epoch's mean loss is read, after its last step."""
-    steps, brought, inside = [], [], threading.Event()  # inside: from the gradients' being cleared to the optimiser
+    steps, brought, entered, inside = (
+        [],
+        [],
+        [],
+        threading.Event(),
+    )  # inside: from the gradients' being cleared to the optimiser
 
     class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -588,13 +651,13 @@ def test_a_step_of_training_neither_asks_the_device_nor_brings_it_anything(
     spec = Spec(dataset, backbone, method, epochs=1)
     model = spec.build().to("meta")
     zero_grad, loss = model.zero_grad, model.head.loss
-    monkeypatch.setattr(model, "zero_grad", lambda: (inside.set(), zero_grad()))
+    monkeypatch.setattr(model, "zero_grad", lambda: (entered.append(inside.set()), zero_grad()))
     monkeypatch.setattr(model.head, "loss", lambda z, y: (steps.append(z.shape), loss(z, y))[1])
     shape = (2 * 128, *data.DATASETS[dataset].shape)
     split = data.Split(torch.empty(shape, dtype=torch.uint8, device="meta"), torch.empty(256, dtype=int, device="meta"))
     with pytest.raises(RuntimeError, match="item\\(\\) cannot be called on meta") as caught, Watch():
         train.fit(model, split, spec, progress=False)
-    assert len(steps) == 2
+    assert len(steps) == len(entered) == 2
     assert [str(entry.statement).strip() for entry in caught.traceback if entry.name == "fit"] == [
         "mean = float(total) / steps"
     ]

@@ -391,6 +391,9 @@ def test_c9(digits: Profile) -> None:
             write(digits.evaluation(block, backbone, "isce", "clean"), N, outputs=OUTPUTS | {"label_output": own})
         return verdict(digits, "C9")
 
+    for block, backbone in digits.nets:  # the sum counts as well
+        write(digits.evaluation(block, backbone, "isce", "clean"), N, outputs=OUTPUTS | {"others_exp_sum": 8.6})
+    assert verdict(digits, "C9") == verdicts.FAILS
     assert [clean(0.95, 0.96), clean(0.95, 9.0), clean(8.0, 9.0)] == [verdicts.STANDS, verdicts.PART, verdicts.FAILS]
     sizes, means = {"train": 80, "validation": 10, "test": 10}, {"train": 0.96, "validation": 0.95, "test": 0.9}
     deep, shallow = ([net for net in digits.nets if (net[1] == "resnet32") == is_deep] for is_deep in (True, False))

@@ -1,5 +1,9 @@
 """SimBA's queries, DeepFool's margins, AutoAttack's record."""
 
+import inspect
+import sys
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -166,3 +170,87 @@ def test_path_of_pgd_is_what_pgd_walks(trained, digits, head):
     )
     with pytest.raises(ValueError, match="eps must be finite"):
         attacks.pgd_path(model, x, y, eps=0.0)
+
+
+def test_autoattack_is_the_standard_cascade_at_its_standard_budget(monkeypatch):
+    module, seen = sys.modules["isce.attacks.autoattack"], []
+    for name in ("apgd", "apgd_targeted", "fab", "square"):
+
+        def noted(model, x, y, *, name=name, **options):
+            budget = options.get("steps", options.get("queries"))
+            seen.append((name, options.get("objective"), budget, len(x)))
+            return x
+
+        monkeypatch.setattr(module, name, noted)
+    net, x = nn.Sequential(nn.Flatten(), nn.Linear(36, 10)), torch.rand(4, 1, 6, 6)
+    attacks.autoattack(net, x, net(x).argmax(1), eps=0.1)
+    cascade = [
+        ("apgd", "ce", 100, 4),
+        ("apgd_targeted", "dlr", 100, 4),
+        ("fab", None, 100, 4),
+        ("square", None, 5000, 4),
+    ]
+    assert seen == cascade
+
+
+@pytest.mark.parametrize(
+    ("attack", "defaults"),
+    [
+        ("pgd", {"norm": "l2", "restarts": 1, "objective": "ce", "targeted": False}),
+        ("deepfool", {"steps": 50, "overshoot": 0.02, "num_classes": 10}),
+        ("simba", {"step_size": 0.2, "basis": "pixel"}),
+        ("apgd", {"steps": 100, "objective": "ce", "restarts": 1}),
+        ("apgd_targeted", {"steps": 100, "n_targets": 9}),
+        ("fab", {"steps": 100, "n_targets": 9, "restarts": 1}),
+        ("square", {"queries": 5000, "p_init": 0.8}),
+    ],
+)
+def test_defaults_are_the_published_ones(attack, defaults):
+    """Records are made with them."""
+    parameters = inspect.signature(getattr(attacks, attack)).parameters
+    assert {name: parameters[name].default for name in defaults} == defaults
+
+
+def test_random_targets_are_uniform_over_the_wrong_classes():
+    x = torch.rand(400, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    net, seen = nn.Sequential(nn.Flatten(), nn.Linear(16, 5)), []
+    y = net(x).argmax(1)
+
+    def noted(z, labels, targets):
+        seen.append((targets - labels) % 5)
+        return z[:, 0]
+
+    attacks.fgsm(net, x, y, eps=0.1, targeted=True, objective=noted)
+    shift = torch.cat(seen).bincount(minlength=5)
+    assert shift[0] == 0
+    assert (shift[1:] > 60).all()
+
+
+@pytest.mark.parametrize("attack", [partial(attacks.fgsm, eps=0.1), partial(attacks.simba, queries=40)])
+def test_targeted_attacks_raise_the_target(attack):
+    x = 0.4 + 0.2 * torch.rand(8, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Flatten(), nn.Linear(16, 5))
+    y = net(x).argmax(1)
+    t = (y + 2) % 5
+    found = attack(net, x, y, targeted=True, targets=t)
+    odds = OBJECTIVES["ce_targeted"]
+    assert (odds(net(found), y, t) > odds(net(x), y, t)).all()
+
+
+def test_each_restart_starts_elsewhere(monkeypatch):
+    counters = []
+    for name in ("pgd", "apgd"):
+        module = sys.modules[f"isce.attacks.{name}"]
+        start = module.random_in_ball
+
+        def noted(x, seeds, counter, *rest, start=start, **more):
+            counters.append(counter)
+            return start(x, seeds, counter, *rest, **more)
+
+        monkeypatch.setattr(module, "random_in_ball", noted)
+        net, x = nn.Sequential(nn.Flatten(), nn.Linear(36, 10)), torch.rand(4, 1, 6, 6)
+        getattr(attacks, name)(net, x, net(x).argmax(1), eps=1e-3, steps=2, restarts=3)
+        assert counters == [0, 1, 2], name
+        counters.clear()
