@@ -21,7 +21,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # jobs run side by side, each on 
 
 def papermill(notebook):
     """A job's shell command. Its parameters are JSON, which is YAML too; papermill writes in place, so mv says done. Those that change
-    no result, such as the device, are resources (`how`), so that another device makes no finished job run again."""
+    no result, such as the device, are resources (`how`), so that another device makes no finished job run again (jobs whose `how` differs
+    cannot be grouped)."""
     return (
         f"papermill {shlex.quote(str(notebooks))}/{notebook}.ipynb {{output}}.part -k python3 --no-progress-bar"
         " -y {params.given:q} {resources.how} > {output}.log 2>&1 && mv {output}.part {output} || (tail -n 4 {output}.log >&2; false)"

@@ -191,7 +191,7 @@ def evaluate(
         surrogate: for attacks named `...@transfer`, whose points are moved on to each radius (`to_the_edge`).
         early_stop: of PGD, APGD and AutoAttack; False for models that decide anew in every pass (`isce.attacks.pgd`). On a
             surrogate they never stop early: a point just behind its boundary says little about another model. The other attacks
-            always do, and leave an image as it is which a pass, or the surrogate, has wrong from the start.
+            always do, and leave as it is an image that a pass, or the surrogate, has wrong from the start.
 
     Returns:
         A row per image, attack and level: image, attack, level, label, clean (the model's decision), adversarial (its

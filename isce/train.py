@@ -212,8 +212,7 @@ def result(spec: Spec) -> dict[str, Any] | None:
 
 def known(spec: Spec) -> bool:
     """Whether `load_or_train` finds the weights of `spec`, in runs/ or published, and need not train."""
-    own = spec.trained()
-    return result(own) is not None or (record.results_dir() / own.run_id / "model.safetensors").is_file()
+    return result(spec) is not None or _published(spec.trained()) is not None
 
 
 def weights_of(spec: Spec) -> str | None:
@@ -256,14 +255,20 @@ def _load_weights(folder: Path) -> dict[str, Tensor] | None:
     return load_file(path)
 
 
-def _fetch_published(spec: Spec) -> bool:
-    """Copy the committed model of `spec` from results/ to runs/, weights before record; False where there is none."""
+def _published(spec: Spec) -> dict[str, Any] | None:
+    """The committed training record of `spec`, where its weights lie beside it."""
     source = record.results_dir() / spec.run_id
     done, weights = record.read_json(source / "result.json"), source / "model.safetensors"
-    if done is None or not weights.is_file() or record.sha256(weights) != done.get("weights_sha256"):
+    there = done is not None and weights.is_file() and record.sha256(weights) == done.get("weights_sha256")
+    return done if there else None
+
+
+def _fetch_published(spec: Spec) -> bool:
+    """Copy the committed model of `spec` from results/ to runs/, weights before record; False where there is none."""
+    if (done := _published(spec)) is None:
         return False
     with record.atomic(spec.folder / "model.safetensors") as part:
-        shutil.copyfile(weights, part)
+        shutil.copyfile(record.results_dir() / spec.run_id / "model.safetensors", part)
     record.write_json(spec.folder / "result.json", done)
     return True
 

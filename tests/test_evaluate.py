@@ -4,7 +4,6 @@ import copy
 import dataclasses
 import json
 import shutil
-from functools import partial
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -13,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from isce import as_coded, attacks, data, evaluate, profiles, record
+from isce import as_coded, attacks, data, evaluate, profiles, record, train
 from isce.evaluate import Evaluation, load_or_evaluate
 from isce.models import Classifier, build_model
 from isce.train import Spec, load_or_train
@@ -544,8 +543,6 @@ REGISTRY = {
     "pgd_margin_50": (attacks.pgd, {"steps": 50, "objective": "margin"}),
     "pgd_dlr_50": (attacks.pgd, {"steps": 50, "objective": "dlr"}),
     "pgd_mmc_50": (attacks.pgd, {"steps": 50, "objective": "mmc"}),
-    "deepfool_10": (attacks.deepfool, {"steps": 10}),
-    "deepfool_50": (attacks.deepfool, {"steps": 50}),
     "simba": (attacks.simba, {"basis": "pixel", "return_queries": True}),
     "simba_dct": (attacks.simba, {"basis": "dct", "return_queries": True}),
     "apgd_ce": (attacks.apgd, {"objective": "ce"}),
@@ -554,27 +551,20 @@ REGISTRY = {
     "fab": (attacks.fab, {}),
     "square": (attacks.square, {}),
     "autoattack": (attacks.autoattack, {}),
-    "as_coded_5": (as_coded.attack, {"steps": 5}),
-    "as_coded_50": (as_coded.attack, {"steps": 50}),
-    "as_coded_df_10": (as_coded.deepfool, {"steps": 10}),
-    "as_coded_df_50": (as_coded.deepfool, {"steps": 50}),
 }
 
 
 def test_every_name_runs_the_attack_that_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     """No hash holds what a name stands for."""
-    assert {"clean", *REGISTRY} == {*evaluate.ATTACKS}
-    monkeypatch.setattr(evaluate, "attacks", attacks_seen := MagicMock())
-    for name, (attack, options) in REGISTRY.items():
-        run = evaluate.ATTACKS[name].run
-        if isinstance(run, partial) or run is attack:
-            assert (getattr(run, "func", run), getattr(run, "keywords", {})) == (attack, options), name
-    for steps in (10, 50):
-        evaluate.ATTACKS[f"deepfool_{steps}"].run("model", "images", "labels", generator=None)
-        attacks_seen.deepfool.assert_called_with("model", "images", "labels", steps=steps)
     wrapped = {"deepfool_10", "deepfool_50", "as_coded_5", "as_coded_50", "as_coded_df_10", "as_coded_df_50"}
-    plain = {name for name in REGISTRY if isinstance(evaluate.ATTACKS[name].run, partial) or not REGISTRY[name][1]}
-    assert {*REGISTRY} - plain == wrapped  # those of arm A: tests/test_as_coded.py
+    assert {"clean", *wrapped, *REGISTRY} == {*evaluate.ATTACKS}
+    for name, wanted in REGISTRY.items():
+        run = evaluate.ATTACKS[name].run
+        assert (getattr(run, "func", run), getattr(run, "keywords", {})) == wanted, name
+    monkeypatch.setattr(evaluate, "attacks", seen := MagicMock())
+    for steps in (10, 50):  # those of arm A: tests/test_as_coded.py
+        evaluate.ATTACKS[f"deepfool_{steps}"].run("model", "images", "labels", generator=None)
+        seen.deepfool.assert_called_with("model", "images", "labels", steps=steps)
 
 
 @pytest.mark.parametrize(
@@ -587,11 +577,12 @@ def test_a_committed_network_gives_its_committed_record(
 ) -> None:
     """On the first images again; rounding may turn one of them on another processor."""
     monkeypatch.setenv("ISCE_RUNS", str(tmp_path))
+    monkeypatch.setattr(train, "_train", lambda *_: pytest.fail("its weights are not here"))
     deep = backbone != "lenet5"
     profile = profiles.load("full" if deep else "cpu")
     wanted = profile.evaluation(block, backbone, method, "clean" if deep else "pgd_un_50")
     try:
-        images = data.kept(block).test
+        images = data.load(block, download=False).test
     except FileNotFoundError:
         pytest.skip(f"{block} is not here")
     n, found = 200 if deep else 20, evaluate.find(wanted)

@@ -498,6 +498,7 @@ def test_a_run_that_another_process_trains_is_waited_for(own_runs: Path, monkeyp
         assert not began.wait(1.5)
     waiting.join(60)
     assert began.is_set()
+    assert train.result(spec) is not None
 
 
 def test_random_shares_the_weights_of_sce(digits_sce: Classifier) -> None:

@@ -301,6 +301,8 @@ def launch(
             except torch.OutOfMemoryError:
                 if len(index) == 1:
                     raise
+                found = None
+            if found is None:  # here, where nothing holds the failed batch's graph any more
                 size = -(-len(index) // 2)
                 pending = list(torch.cat([index, *pending]).split(size))
                 warnings.warn(
