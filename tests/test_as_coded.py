@@ -136,9 +136,7 @@ def test_the_scripts_pgd_climbs_from_its_own_prediction_by_half_eps_a_step(name:
 
 
 @pytest.mark.parametrize("steps", [10, 50])
-def test_the_scripts_deepfool_is_run_for_the_iterations_of_its_name(
-    steps: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_scripts_deepfool_is_run_for_the_iterations_of_its_name(steps: int) -> None:
     model = Slope(0.3)
     found = evaluate.ATTACKS[f"as_coded_df_{steps}"].run(model, X, Y, eps=0.01)
     torch.testing.assert_close(found, as_coded.deepfool(model, X, Y, eps=0.01, steps=steps))

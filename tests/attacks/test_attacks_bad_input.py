@@ -210,6 +210,10 @@ def test_a_gradient_of_zero_moves_no_image():
     flat = Fixed(lambda n: torch.tensor([1e4, 0.0, -1e4, 0.0]).repeat(n, 1))
     for attack in (attacks.deepfool, partial(attacks.pgd, eps=1.0, random_start=False), partial(attacks.fgsm, eps=1.0)):
         assert torch.equal(attack(flat, X, torch.zeros_like(Y)), X)
+    found = attacks.pgd(flat, X, torch.zeros_like(Y), eps=1.0)  # from a random start
+    assert found.isfinite().all()
+    assert found.min() >= 0
+    assert found.max() <= 1
 
 
 def test_nan_gradients_leave_the_image():
