@@ -57,8 +57,7 @@ def chosen(evaluations: list[Evaluation], names: list[str], seeds: list[int], n:
 
 def networks(evaluation: Evaluation) -> list[train.Spec]:
     """What must be trained for an attack: the network, and the one that it is attacked through."""
-    through = [evaluation.spec.surrogate()] if evaluation.attack.endswith("@transfer") else []
-    return [spec.trained() for spec in (evaluation.spec, *through)]
+    return [spec.trained() for spec in (evaluation.spec, evaluation.surrogate) if spec is not None]
 
 
 def main() -> None:

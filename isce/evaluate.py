@@ -357,10 +357,13 @@ class Evaluation:
     def unsteady(self) -> bool:
         """PGD, APGD or AutoAttack whose first success need not be one where it is judged: another draw of a random model, another
         batch of arm A's, another model than the surrogate. It must not stop there, but take all its steps."""
-        elsewhere = (
-            methods.get(self.spec.method).random_input or self.spec.arm == "A" or self.attack.endswith("@transfer")
-        )
+        elsewhere = methods.get(self.spec.method).random_input or self.spec.arm == "A" or self.surrogate is not None
         return elsewhere and ATTACKS[self.attack.partition("@")[0]].early_stop
+
+    @property
+    def surrogate(self) -> Spec | None:
+        """The network that the attack is transferred from, where it is."""
+        return self.spec.surrogate() if self.attack.endswith("@transfer") else None
 
     def payload(self) -> dict[str, Any]:
         own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -389,9 +392,8 @@ def load_or_evaluate(evaluation: Evaluation, device: str = "auto", progress: boo
     place = record.pick_device(device)
     spec = evaluation.spec
     model = load_or_train(spec, device, progress)
-    surrogate = None
-    if evaluation.attack.endswith("@transfer"):
-        surrogate = load_or_train(spec.surrogate(), device, progress)
+    through = evaluation.surrogate
+    surrogate = None if through is None else load_or_train(through, device, progress)
     with record.lock(evaluation.path):
         done = _adopted(evaluation)
         if done is None:
@@ -578,8 +580,11 @@ def _adopted(evaluation: Evaluation) -> dict[str, Any] | None:
 
 def _here(evaluation: Evaluation) -> dict[str, str | None]:
     """The weights that are here now, as a record states them: the model's, and those of the model it is attacked through."""
-    through = weights_of(evaluation.spec.surrogate()) if evaluation.attack.endswith("@transfer") else None
-    return {"weights_sha256": weights_of(evaluation.spec), "surrogate_sha256": through}
+    through = evaluation.surrogate
+    return {
+        "weights_sha256": weights_of(evaluation.spec),
+        "surrogate_sha256": None if through is None else weights_of(through),
+    }
 
 
 def _current(done: dict[str, Any], evaluation: Evaluation) -> bool:
