@@ -10,7 +10,8 @@ on with, and `make replicate` finds it all done. Seconds add up over such runs, 
 a row per stage.
 
 Where time is short --only, --methods and --seeds say what is made first, --n on how many images: the same without them goes
-on from there. --minutes: nothing is begun after them. Only a training's finished epochs and whole attacks outlast a kill.
+on from there. --minutes: nothing is begun after them. A kill leaves a training's finished epochs and
+whole attacks; on a CPU an attack's every 500 images, too.
 """
 
 import argparse

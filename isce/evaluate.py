@@ -7,9 +7,9 @@ before their normalisation. Whatever the attack saw, its images are judged by th
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 import pyarrow
 import torch
-from filelock import Timeout
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -47,9 +46,9 @@ CHUNK = 500  # images between two saves on a CPU, where an attack may take hours
 class Attack:
     """How an attack of `isce.attacks` is run at a list of levels.
 
-    kind `fixed`: once per level, a radius (for arm A its own step or overshoot: it has no ball). `minimal`: once; the
-    perturbation found is scaled back to each level if it is longer, and tested. `queries`: once per level, a step size,
-    within a query budget.
+    kind `fixed`: once per level, a radius. `as_coded`: the same with its own ε, a step or an overshoot: it has no ball.
+    `minimal`: once; the perturbation found is scaled back to each level if it is longer, and tested. `queries`: once per
+    level, a step size, within a query budget. `clean`: no attack.
     """
 
     label: str
@@ -63,7 +62,10 @@ def _deepfool(label: str, steps: int) -> Attack:
 
 
 def _as_coded(label: str, attack: Callable[..., Tensor], steps: int) -> Attack:
-    return Attack(f"{label} as coded", lambda *args, eps, **_: attack(*args, eps=eps, steps=steps))  # it has no norm
+    def run(*args: Any, eps: float, **_: Any) -> Tensor:  # it has no norm
+        return attack(*args, eps=eps, steps=steps)
+
+    return Attack(f"{label} as coded", run, "as_coded")
 
 
 def _pgd(label: str, steps: int, **options: Any) -> Attack:
@@ -71,7 +73,7 @@ def _pgd(label: str, steps: int, **options: Any) -> Attack:
 
 
 ATTACKS: dict[str, Attack] = {
-    "clean": Attack("Clean", lambda model, images, labels, **_: images),
+    "clean": Attack("Clean", lambda model, images, labels, **_: images, "clean"),
     "fgsm": Attack("FGSM", attacks.fgsm),
     "pgd_tar_10": _pgd("PGD tar 10", 10, targeted=True),
     "pgd_un_10": _pgd("PGD un 10", 10),
@@ -125,9 +127,14 @@ def parse(names: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def attack_of(name: str) -> Attack:
+    """The attack of a name with or without its surface. ValueError for unknown ones."""
+    return ATTACKS[record.choose("attack", name.partition("@")[0], ATTACKS)]
+
+
 def label(name: str) -> str:
-    what, _, surface = name.partition("@")
-    return ATTACKS[what].label + (f" on {surface}" if surface else "")
+    surface = name.partition("@")[2]
+    return attack_of(name).label + (f" on {surface}" if surface else "")
 
 
 def surface_of(model: nn.Module, surface: str, surrogate: nn.Module | None = None) -> nn.Module:
@@ -154,17 +161,22 @@ def surface_of(model: nn.Module, surface: str, surrogate: nn.Module | None = Non
 
 
 @torch.no_grad()
+def outputs_of(model: nn.Module, images: Tensor) -> Tensor:
+    """Outputs (N, K) of a model in eval mode for float images (N, ...), in arm A's batches: its batch norm depends on them."""
+    # Copies: a model may write into what it is given.
+    return torch.cat([logits_of(model, x.clone()) for x in images.split(as_coded.BATCH)])
+
+
 def predict(model: nn.Module, images: Tensor, labels: Tensor | None = None) -> Tensor:
-    """Decisions (N,) of a model in eval mode on float images (N, ...), in arm A's batches: its batch norm depends on them.
+    """Decisions (N,) of a model in eval mode on float images (N, ...).
 
     -1, which is no class, where the outputs are not all finite: a model that breaks down is not right. ValueError for `labels`
     that the model has not.
     """
-    # Copies: a model may write into what it is given.
-    outputs = [logits_of(model, x.clone()) for x in images.split(as_coded.BATCH)]
-    if labels is not None and outputs:
-        check_range("labels", labels, outputs[0].shape[1])
-    return torch.cat([torch.where(finite(z), z.argmax(1), -1) for z in outputs])
+    z = outputs_of(model, images)
+    if labels is not None:
+        check_range("labels", labels, z.shape[1])
+    return torch.where(finite(z), z.argmax(1), -1)
 
 
 def evaluate(
@@ -208,7 +220,7 @@ def evaluate(
     check_numbers(norm)
     asked = [(name, levels) for names, levels in requests.items() for name in parse(names) or [names]]
     for name, _ in asked:
-        record.choose("attack", name.partition("@")[0], ATTACKS)
+        attack_of(name)
         if [other for other, _ in asked].count(name) > 1:
             raise ValueError(f"{name} is asked for twice: give all its levels at once")
     images, labels = split.images, split.labels
@@ -218,10 +230,10 @@ def evaluate(
     images, rows = images.detach(), []
 
     def at_levels(
-        what: str, seen: nn.Module, levels: Sequence[float], early_stop: bool
+        attack: Attack, seen: nn.Module, levels: Sequence[float], early_stop: bool
     ) -> Iterator[tuple[float, Tensor, Tensor | None, Tensor | None]]:
         """For each level: the level, what is to be judged there, and where they apply the smallest norms and the queries."""
-        attack, size = ATTACKS[what], batch_size
+        size = batch_size
         if isinstance(seen, attacks.Expectation) and images.is_cuda and size is None:
             size = max(1, default_batch(images) // seen.samples)  # the graph is that of all its passes
 
@@ -256,14 +268,14 @@ def evaluate(
         random.reseed(seed, images.device)  # of what a randomised model draws
         clean = predict(model, images, labels)
         for name, levels in asked:
-            what, _, surface = name.partition("@")
+            attack, surface = attack_of(name), name.partition("@")[2]
             check_levels(name, levels)
             seen = surface_of(model, surface, surrogate)
             stop = early_stop and surface != "transfer"
-            for level, points, smallest, used in at_levels(what, seen, levels, stop):
-                if surface == "transfer" and ATTACKS[what].kind != "queries":
+            for level, points, smallest, used in at_levels(attack, seen, levels, stop):
+                if surface == "transfer" and attack.kind != "queries":
                     points, smallest = to_the_edge(points, images, level, norm), None
-                decided = clean if what == "clean" else predict(model, points)
+                decided = clean if attack.kind == "clean" else predict(model, points)
                 columns = {
                     "image": np.arange(len(images)),
                     "attack": name,
@@ -306,12 +318,8 @@ def to_the_edge(points: Tensor, images: Tensor, eps: float, norm: str = "l2") ->
 
 def default_levels(name: str, levels: Sequence[float], steps: Sequence[float]) -> tuple[float, ...]:
     """The levels an attack is run at: SimBA takes steps, arm A its own, clean images none, the others L2 radii."""
-    what = name.partition("@")[0]
-    if what == "clean":
-        return (0.0,)
-    if what.startswith("as_coded"):
-        return as_coded.EPS
-    return tuple(map(float, steps if ATTACKS[what].kind == "queries" else levels))
+    own = {"clean": (0.0,), "as_coded": as_coded.EPS, "queries": steps}
+    return tuple(map(float, own.get(attack_of(name).kind, levels)))
 
 
 @dataclass(frozen=True)
@@ -341,7 +349,7 @@ class Evaluation:
             raise ValueError(
                 f"{self.attack}: arm A applies s and m in its outputs already; take the attack without a surface"
             )
-        if ATTACKS[self.attack.partition("@")[0]].kind == "queries":
+        if attack_of(self.attack).kind == "queries":
             check_numbers(queries=self.queries)
             object.__setattr__(self, "queries", int(self.queries))
         else:
@@ -358,7 +366,7 @@ class Evaluation:
         """PGD, APGD or AutoAttack whose first success need not be one where it is judged: another draw of a random model, another
         batch of arm A's, another model than the surrogate. It must not stop there, but take all its steps."""
         elsewhere = methods.get(self.spec.method).random_input or self.spec.arm == "A" or self.surrogate is not None
-        return elsewhere and ATTACKS[self.attack.partition("@")[0]].early_stop
+        return elsewhere and attack_of(self.attack).early_stop
 
     @property
     def surrogate(self) -> Spec | None:
@@ -386,17 +394,14 @@ def load_or_evaluate(evaluation: Evaluation, device: str = "auto", progress: boo
     of one on more the first are taken: what happens to an image depends on no other (but for arm A's batch norm, and the draws of
     Random, which are by place in a batch). Schema: README.md, "Records".
     """
-    done = _valid(evaluation)
-    if done is not None and "passing" not in done:
+    if (done := _valid(evaluation)) is not None:
         return done
     place = record.pick_device(device)
-    spec = evaluation.spec
-    model = load_or_train(spec, device, progress)
+    model = load_or_train(evaluation.spec, device, progress)
     through = evaluation.surrogate
     surrogate = None if through is None else load_or_train(through, device, progress)
     with record.lock(evaluation.path):
-        done = _adopted(evaluation)
-        if done is None:
+        if (done := _valid(evaluation)) is None:
             _attack(evaluation, model, surrogate, place, progress)
             done = record.read_json(evaluation.path)  # what the next reader gets, lists for tuples
     if done is None:
@@ -413,18 +418,20 @@ def find_or_evaluate(evaluation: Evaluation, device: str = "auto", progress: boo
 def _attack(
     evaluation: Evaluation, model: nn.Module, surrogate: nn.Module | None, device: torch.device, progress: bool
 ) -> None:
-    """Make the record of an evaluation. On a CPU, CHUNK images at a time, each time as the record of so many images: what a
-    kill leaves is gone on with. Those that were made on the way, by this start or one that was killed, go, unless somebody
-    else asked for one (`_adopted`)."""
-    spec, made_of = evaluation.spec, _here(evaluation)
+    """Make the record of an evaluation. On a CPU, CHUNK images at a time, each time saved in `_part_of` it: what a kill leaves is
+    gone on with."""
+    spec = evaluation.spec
+    made_of: dict[str, Any] = {key: value for key, value in _here(evaluation).items() if value is not None}
     split = data.subset(getattr(data.kept(spec.dataset), evaluation.split), evaluation.n).to(device)
     earlier, rows = _begun(evaluation)
-    n, at, seconds = len(split), earlier.get("n", 0), 0.0
-    whole = device.type != "cpu" or spec.arm == "A" or evaluation.attack == "clean"
-    outputs = output_means(model, split, evaluation.seed) if evaluation.attack == "clean" else None
+    own = [{key: earlier[key] for key in ("n", "run_id", "provenance")}] if earlier else []
+    made_of["earlier"] = [*earlier.get("earlier", []), *own]
+    n, begun, seconds = len(split), earlier.get("n", 0), 0.0
+    at_once = device.type != "cpu" or spec.arm == "A" or evaluation.attack == "clean"
+    ends = [n] if at_once else [*range(begun + CHUNK, n, CHUNK), n]
     name = f"{evaluation.attack} on {spec.run_id}"
-    with tqdm(total=n, initial=at, desc=name, leave=False, disable=not progress, mininterval=1, unit="image") as bar:
-        for stop in [n] if whole else [*range(at + CHUNK, n, CHUNK), n]:
+    with tqdm(total=n, initial=begun, desc=name, leave=False, disable=not progress, mininterval=1, unit="image") as bar:
+        for at, stop in pairwise([begun, *ends]):
             started = time.perf_counter()
             if at < stop:
                 frame = evaluate(
@@ -440,60 +447,45 @@ def _attack(
                 rows.append(frame.assign(image=frame["image"] + at))
             seconds += time.perf_counter() - started
             bar.update(stop - at)
-            at = stop
-            so_far = dataclasses.replace(evaluation, n=stop)
-            source = record.provenance(device, DATASETS[spec.dataset].sha256, seconds, stop - earlier.get("n", 0))
-            so_far_rows = pd.concat(rows, ignore_index=True)
-            if stop == n:
-                _write(evaluation, so_far_rows, made_of, earlier, source, outputs, passing=False)
-                break
-            with suppress(Timeout), record.lock(so_far.path).acquire(timeout=0):  # who holds it makes that record
-                if _valid(so_far) is None:
-                    _write(so_far, so_far_rows, made_of, earlier, source, outputs, passing=True)
-    for done in of_any(evaluation, record.runs_dir()):
-        path = path_of(evaluation, done)
-        if done["n"] < n and "passing" in done:
-            with suppress(Timeout), record.lock(path).acquire(timeout=0):  # who holds it wants that record
-                if "passing" in (record.read_json(path) or {}):
-                    path.unlink()
-                    path.with_suffix(".parquet").unlink(missing_ok=True)
+            made_of["provenance"] = record.provenance(device, DATASETS[spec.dataset].sha256, seconds, stop - begun)
+            if stop < n:
+                so_far = pd.concat(rows, ignore_index=True)
+                so_far.attrs = made_of | {"n": stop, "run_id": evaluation.path.stem}
+                _save_rows(so_far, _part_of(evaluation))
+    if evaluation.attack == "clean":
+        made_of["outputs"] = output_means(model, split, evaluation.seed)
+    _write(evaluation, pd.concat(rows, ignore_index=True), made_of)
+    _part_of(evaluation).unlink(missing_ok=True)
 
 
-def _write(
-    evaluation: Evaluation,
-    frame: pd.DataFrame,
-    made_of: dict[str, str | None],
-    earlier: dict[str, Any],
-    source: dict[str, Any],
-    outputs: dict[str, float] | None,
-    passing: bool,
-) -> None:
-    with record.atomic(evaluation.path.with_suffix(".parquet")) as part:
-        frame.to_parquet(part, index=False)
-    done = summarize(frame, evaluation.queries) | {
+def _part_of(evaluation: Evaluation) -> Path:
+    """Where the rows of the first images are until all are there; `attrs`: what a record says beside its results."""
+    return evaluation.path.with_suffix(".part.parquet")
+
+
+def _save_rows(rows: pd.DataFrame, path: Path) -> None:
+    with record.atomic(path) as part:
+        rows.to_parquet(part, index=False)
+
+
+def _write(evaluation: Evaluation, rows: pd.DataFrame, made_of: dict[str, Any]) -> None:
+    rows.attrs = {}
+    _save_rows(rows, evaluation.path.with_suffix(".parquet"))
+    done = {
         "kind": "attack",
         "run_id": evaluation.path.stem,
         "evaluation": evaluation.payload(),
-        **{key: value for key, value in made_of.items() if value is not None},
-        "provenance": source,
-        "earlier": list(earlier.get("earlier", [])),
+        **made_of,
     }
-    if earlier:
-        done["earlier"].append({key: earlier[key] for key in ("n", "run_id", "provenance")})
-    if outputs is not None:
-        done["outputs"] = outputs
-    if passing:
-        done["passing"] = True
-    record.write_json(evaluation.path, done)
+    record.write_json(evaluation.path, summarize(rows, evaluation.queries) | done)
 
 
-@torch.no_grad()
 def output_means(model: nn.Module, split: Split, seed: int = 0) -> dict[str, float]:
     r"""Means over images of $f_y$ and of $\sum_{j \ne y} e^{f_j}$ (appendix A.2 says about 0.97 and 8), f the outputs; seed: of
     what a random model draws."""
     with torch.random.fork_rng(devices=[split.images.device] if split.images.is_cuda else []):
         random.reseed(seed, split.images.device)
-        f = torch.cat([model(data.to_float(x)) for x in split.images.split(500)]).double()
+        f = outputs_of(model, data.to_float(split.images)).double()
     own = f.gather(1, split.labels.unsqueeze(1))
     others = (f.logsumexp(1) + torch.log1p(-f.softmax(1).gather(1, split.labels.unsqueeze(1))[:, 0])).exp()
     return {"label_output": float(own.mean()), "others_exp_sum": float(others.clamp_max(1e300).mean())}
@@ -553,28 +545,27 @@ def path_of(evaluation: Evaluation, done: dict[str, Any]) -> Path:
 
 
 def _begun(evaluation: Evaluation) -> tuple[dict[str, Any], list[pd.DataFrame]]:
-    """The record of fewer images that this evaluation can go on with, or of more that it is the beginning of, and its rows (of
-    no more images than it asks for); none of either where there is none."""
-    known = of_any(evaluation, record.runs_dir()) if evaluation.spec.arm == "B" else []
-    for done in sorted(known, key=lambda done: -done["n"]):
-        path, n = path_of(evaluation, done), min(done["n"], evaluation.n or 0)
-        if path != evaluation.path and _current(done, evaluation) and (rows := _rows(done, path)) is not None:
-            return done | {"n": n}, [rows[rows["image"] < n]]
-    return {}, []
+    """What of this evaluation is there already, and its rows: the part that a kill left, or the record of fewer images, or of more
+    that it is the beginning of; of those the one with the most, cut to what is asked for. Nothing of either where there is none."""
+    if evaluation.spec.arm != "B":
+        return {}, []
+    others = [(done, path_of(evaluation, done)) for done in of_any(evaluation, record.runs_dir())]
+    read = [(done, _rows(done, path)) for done, path in others if path != evaluation.path]
+    left = _read_rows(_part_of(evaluation))
+    if left is not None and "n" in left.attrs:
+        read.append(({str(key): value for key, value in left.attrs.items()}, left))
+    found = [(done, rows) for done, rows in read if rows is not None and _current(done, evaluation)]
+    if not found:
+        return {}, []
+    done, rows = max(found, key=lambda one: one[0]["n"])
+    n = min(done["n"], evaluation.n or 0)
+    return done | {"n": n}, [rows[rows["image"] < n]]
 
 
 def _valid(evaluation: Evaluation) -> dict[str, Any] | None:
     done = read_record(evaluation.path)
     if done is None or not _current(done, evaluation) or _rows(done, evaluation.path) is None:
         return None
-    return done
-
-
-def _adopted(evaluation: Evaluation) -> dict[str, Any] | None:
-    """`_valid`; of a record that a larger evaluation made in passing, and would take away, it is now somebody's own."""
-    done = _valid(evaluation)
-    if done is not None and done.pop("passing", False):
-        record.write_json(evaluation.path, done)
     return done
 
 
@@ -594,14 +585,19 @@ def _current(done: dict[str, Any], evaluation: Evaluation) -> bool:
 
 
 def _rows(done: dict[str, Any], path: Path) -> pd.DataFrame | None:
-    """The rows beside a record; None unless they can be read (all of them: damage inside shows in no other way) and are all
-    there, with what `summarize` needs."""
+    """The rows beside a record; None unless all are there."""
+    rows = _read_rows(path.with_suffix(".parquet"))
+    return rows if rows is not None and len(rows) == done["n"] * len(done["results"]) else None
+
+
+def _read_rows(path: Path) -> pd.DataFrame | None:
+    """Rows with what `summarize` needs; None where they cannot be read (all of them: damage inside shows in no other way)."""
     try:
-        rows = pd.read_parquet(path.with_suffix(".parquet"))
+        rows = pd.read_parquet(path)
     except (OSError, pyarrow.ArrowException):
         return None
     needed = {"image", "attack", "level", "label", "clean", "correct", "norm", "minimal", "queries"}
-    return rows if needed <= {*rows} and len(rows) == done["n"] * len(done["results"]) else None
+    return rows if needed <= {*rows} else None
 
 
 def pack(correct: np.ndarray) -> str:
@@ -626,6 +622,7 @@ def summarize(frame: pd.DataFrame, queries: int = 0) -> dict[str, Any]:
     """
     first = frame[frame["level"] == frame["level"].iloc[0]]
     n, was_right = len(first), (first["clean"] == first["label"]).to_numpy()
+    kind = attack_of(str(first["attack"].iloc[0])).kind
     results = []
     for level, rows in frame.groupby("level", sort=False):
         right = rows["correct"].to_numpy()
@@ -635,7 +632,7 @@ def summarize(frame: pd.DataFrame, queries: int = 0) -> dict[str, Any]:
             "interval": record.wilson(int(right.sum()), n),
             "correct": pack(right),
         }
-        if str(first["attack"].iloc[0]).startswith("as_coded"):  # without a ball, how far it went belongs to the result
+        if kind == "as_coded":  # without a ball, how far it went belongs to the result
             entry["norm"] = float(rows["norm"].median())
         if rows["queries"].notna().any():  # the whole curve from one run
             used = np.where(right, np.inf, np.where(was_right, rows["queries"].to_numpy(), 0))

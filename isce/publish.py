@@ -30,12 +30,15 @@ def publish(name: str) -> list[str]:
     them (`share_weights`), so that `load_or_train` need not train. A record there of fewer images than its successor's goes,
     unless another profile asks for it. Returns the records' paths under results/."""
     profile, wanted = load(name), []
+    weighty: set[Path] = set()  # of those networks the weights are copied, too
     gone: dict[Path, Path] = {}  # of results/: what goes, and what must be there first
     others = [load(path.stem) for path in record.config_dir().glob("*.yaml") if path.stem != name]
     kept = {e.path for other in others for run in other.runs for e in other.evaluations(*run)}
     for run in profile.runs:
         spec = profile.spec(*run)
         wanted.append(spec.trained().folder / "result.json")
+        if spec.seed == profile.seeds_of(*run[:2])[0]:
+            weighty.add(wanted[-1])
         further = [profile.at_smaller(*run[:3], attack, run[3]) for attack in profile.optional]
         for evaluation in [*profile.evaluations(*run), *further]:
             done = find(evaluation)
@@ -44,7 +47,6 @@ def publish(name: str) -> list[str]:
         wanted += [*sorted(spec.folder.glob("checks/*.json")), spec.folder / "theory.json", spec.folder / "curves.json"]
     wanted += [path for e in profile.arm_a() for path in (e.spec.folder / "result.json", e.path)]
     wanted += [e.path for net in profile.nets for m in ("isce", "sce") for e in profile.everything(*net, m)]
-    weighty = {path for path in wanted if path.name == "result.json"}
     for block, backbone in ABLATION:
         plain = profile.ablation_spec(block, backbone, "sce")
         for attack, split in itertools.product((*ABLATION_ATTACKS, "deepfool_50@raw"), ("validation", "test")):
@@ -63,10 +65,9 @@ def publish(name: str) -> list[str]:
         content = read(path)
         if content is None or run_of(path) in torn:
             continue
-        content.pop("passing", None)  # of runs/ alone: whether a larger evaluation takes it away
         record.write_json(target := record.committed(path), content)
         copied.append(str(target.relative_to(record.results_dir())))
-        if path in weighty and content["spec"]["seed"] == profile.seeds[0]:
+        if path in weighty:
             share_weights(path.with_name("model.safetensors"), target)
     for path, successor in gone.items():
         if path.relative_to(record.results_dir()).parts[0] not in torn and successor.is_file():
@@ -262,7 +263,7 @@ def masking(profile: Profile, block: str, backbone: str) -> pd.DataFrame:
     """The masking checks that have a record, a row each: method, n, eps, the checks that failed of those that apply."""
     rows = []
     for method in profile.methods:
-        folder = profile.spec(block, backbone, method, profile.seeds[0]).folder / "checks"
+        folder = profile.spec(block, backbone, method, profile.seeds_of(block, backbone)[0]).folder / "checks"
         for path in sorted(
             {path.name: path for root in (record.committed(folder), folder) for path in root.glob("*.json")}.values()
         ):

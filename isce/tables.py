@@ -4,6 +4,7 @@ import html
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from scipy.stats import binom
 
 from isce import paper, record
 from isce.data import DATASETS
-from isce.evaluate import ATTACKS, Evaluation, find, find_or_evaluate, parse, unpack
+from isce.evaluate import Evaluation, attack_of, find, find_or_evaluate, parse, unpack
 from isce.evaluate import label as attack_label
 from isce.methods import get
 from isce.models import BACKBONES
@@ -155,13 +156,20 @@ def cells(number: int, profile: Profile, methods: Sequence[str] | None = None) -
     return pd.DataFrame(rows)
 
 
-def compute(number: int, profile: Profile, methods: Sequence[str], device: str = "auto", progress: bool = True) -> None:
-    """Make the records that a table lacks: train and attack what is found neither in runs/ nor in results/."""
-    for column in paper.TABLES[number].columns:
-        for block, backbone, method, seed in profile.runs:
-            if (block, backbone) == (column.block, column.backbone) and method in methods:
-                wanted = profile.evaluation(block, backbone, method, column.attack, seed)
-                find_or_evaluate(wanted, device, progress)
+def compute(number: int, profile: Profile, methods: Sequence[str], device: str = "auto") -> None:
+    """Make the records that a table lacks: train and attack what is found neither in runs/ nor in results/.
+
+    Methods that are no rows of the profile's own are run as well, on its networks; a network or a method there that the profile
+    leaves out (`networks` in config/) is said and left out.
+    """
+    columns = paper.TABLES[number].columns
+    for block, backbone in dict.fromkeys((c.block, c.backbone) for c in columns):
+        run = profile.only(",".join(methods), block, backbone) if (block, backbone) in profile.nets else []
+        if left := [method for method in methods if method not in run]:
+            record.log(f"isce: profile {profile.name} does not run {', '.join(left)} on {block}, {backbone}")
+        for column, method in product([c for c in columns if (c.block, c.backbone) == (block, backbone)], run):
+            for wanted in profile.over_seeds(block, backbone, method, column.attack):
+                find_or_evaluate(wanted, device)
 
 
 def outcomes(
@@ -245,9 +253,7 @@ def within_radius(profile: Profile, block: str, backbone: str, method: str, leve
     return [
         attack
         for attack in profile.attacks(block, backbone, method)
-        if ATTACKS[attack.partition("@")[0]].kind != "queries"
-        and not attack.startswith(("clean", "as_coded"))
-        and level in profile.levels(block, attack)
+        if attack_of(attack).kind in ("fixed", "minimal") and level in profile.levels(block, attack)
     ]
 
 
@@ -339,10 +345,10 @@ def layout(profile: Profile, long: pd.DataFrame) -> pd.DataFrame:
     for _, cell in long.drop_duplicates("column").iterrows():
         dataset = profile.stand_in[cell["block"]]
         stand_in = f" for {DATASETS[cell['block']].label}" if dataset != cell["block"] else ""
-        no_radius = {"simba": "step", "as_coded": "its ε"}
-        symbol = next((word for start, word in no_radius.items() if cell["attack"].startswith(start)), "ε")
-        level = "" if cell["attack"] == "clean" else f"{symbol} = {cell['level']:g}"
-        what = "worst case" if cell["attack"] == "worst" else attack_label(cell["attack"])
+        worst = cell["attack"] == "worst"
+        kind, what = ("", "worst case") if worst else (attack_of(cell["attack"]).kind, attack_label(cell["attack"]))
+        symbol = {"queries": "step", "as_coded": "its ε"}.get(kind, "ε")
+        level = "" if kind == "clean" else f"{symbol} = {cell['level']:g}"
         names[cell["column"]] = (f"{DATASETS[dataset].label}{stand_in}", level, what)
     wide = long.assign(cell=[text(c) for _, c in long.iterrows()]).pivot(
         index="method", columns="column", values="cell"

@@ -258,17 +258,17 @@ def killed_in_the_third_part(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_an_attack_saves_as_it_goes(digits_isce: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed in its third part, it goes on there, and leaves the record of the whole alone."""
+    """Killed in its third part, it goes on there, says so, and leaves the record of the whole alone."""
     made, asked = evaluate.evaluate, killed_in_the_third_part(monkeypatch)
     wanted = Evaluation(SPEC, "pgd_un_10", (0.4, 0.8), 34)
     with pytest.raises(KeyboardInterrupt):
         load_or_evaluate(wanted, "cpu", progress=False)
-    assert (evaluate.find(wanted) or {})["n"] == 20
+    assert evaluate.find(wanted) is None
     done = load_or_evaluate(wanted, "cpu", progress=False)
     assert asked == [10, 10, 10, 10, 4]
     assert [part["n"] for part in done["earlier"]] == [20]
-    passed = [json.loads(path.read_text()) for path in wanted.path.parent.glob("pgd_un_10-*.json")]
-    assert not any("passing" in r for r in passed)  # those of the start that was killed go too
+    assert {path.suffix for path in wanted.path.parent.glob(f"{wanted.path.stem}*")} == {".json", ".parquet"}
+    assert len([*wanted.path.parent.glob(f"{wanted.path.stem}*")]) == 2
     monkeypatch.setattr(evaluate, "evaluate", made)
     monkeypatch.setattr(evaluate, "CHUNK", 500)
     rows = evaluate.load_rows(wanted).sort_values(["level", "image"], ignore_index=True)
@@ -278,14 +278,6 @@ def test_an_attack_saves_as_it_goes(digits_isce: Classifier, monkeypatch: pytest
     assert whole["results"] == done["results"]
     again = evaluate.load_rows(wanted).sort_values(["level", "image"], ignore_index=True)
     pd.testing.assert_frame_equal(rows, again, atol=1e-4)
-
-
-def test_records_made_on_the_way_go(digits_isce: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "CHUNK", 10)
-    wanted = Evaluation(SPEC, "pgd_un_10", (0.3,), 34)
-    assert load_or_evaluate(wanted, "cpu", progress=False)["earlier"] == []
-    made = [json.loads(path.read_text()) for path in wanted.path.parent.glob("pgd_un_10-*.json")]
-    assert [r["n"] for r in made if r["evaluation"]["levels"] == [0.3]] == [34]
 
 
 def test_progress_is_saved_over_records_of_former_weights(
@@ -325,32 +317,24 @@ def test_a_record_states_the_weights_that_were_attacked(
     assert evaluate.find(wanted) == done
 
 
-def test_an_attack_leaves_a_smaller_one_to_who_makes_it(
+def test_what_a_kill_left_of_other_weights_or_damaged_is_not_gone_on_with(
     digits_isce: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few = Evaluation(SPEC, "pgd_un_10", (0.36,), 10)
-    monkeypatch.setattr(evaluate, "CHUNK", 10)
-    with record.lock(few.path):
-        assert load_or_evaluate(dataclasses.replace(few, n=34), "cpu", progress=False)["n"] == 34
-    assert not few.path.exists()
-
-
-def test_a_record_that_somebody_asked_for_stays(digits_isce: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Made in passing by a larger evaluation, and returned to another process before that ended."""
-    made, few = evaluate.evaluate, Evaluation(SPEC, "pgd_un_10", (0.35,), 10)
-    got = []
-
-    def and_another(model: Classifier, split: data.Split, *args: object, **options: object) -> pd.DataFrame:
-        if few.path.exists() and not got:
-            got.append(load_or_evaluate(few, "cpu", progress=False))
-        return made(model, split, *args, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(evaluate, "CHUNK", 10)
-    monkeypatch.setattr(evaluate, "evaluate", and_another)
-    load_or_evaluate(dataclasses.replace(few, n=34), "cpu", progress=False)
-    assert [r["n"] for r in got] == [10]
-    assert evaluate.find(few) == got[0]
-    assert len(evaluate.load_rows(few)) == 10
+    wanted = Evaluation(SPEC, "pgd_un_10", (0.36,), 34)
+    with monkeypatch.context() as patch:
+        killed_in_the_third_part(patch)
+        with pytest.raises(KeyboardInterrupt):
+            load_or_evaluate(wanted, "cpu", progress=False)
+    (part,) = wanted.path.parent.glob("*.part.parquet")
+    rows = pd.read_parquet(part)
+    rows.attrs["weights_sha256"] = "of another training"
+    damaged = part.read_bytes()[:-100]
+    for spoil in (lambda: rows.to_parquet(part), lambda: part.write_bytes(damaged)):
+        spoil()
+        done = load_or_evaluate(wanted, "cpu", progress=False)
+        assert (done["n"], done["earlier"]) == (34, [])
+        assert not part.exists()
+        wanted.path.unlink()
 
 
 def test_a_transfer_from_other_weights_is_made_again(digits_isce: Classifier, digits_sce: Classifier) -> None:

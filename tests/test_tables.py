@@ -14,7 +14,7 @@ import pytest
 from scipy.stats import binomtest
 
 from isce import evaluate, methods, paper, profiles, record, tables
-from isce.evaluate import load_or_evaluate, pack
+from isce.evaluate import Evaluation, load_or_evaluate, pack
 from isce.methods import METHODS
 from isce.profiles import Profile
 
@@ -453,3 +453,26 @@ def test_a_strongest_attack_at_the_smaller_radius_has_a_column_where_one_has_a_r
     assert not long.loc[("sce", f"{on_raw.attack}:smaller"), "asked"]
     assert long.loc[("isce", "worst:0"), "accuracy"] == 50
     assert long.loc[("isce", "worst:0"), "beside"] == f"3 of {within + 2} attacks"
+
+
+def test_what_a_table_lacks_is_made_for_its_networks_and_rows_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rows beside the profile's too; not a network, nor a method on one, that the profile leaves out: that is said."""
+    made: list[Evaluation] = []
+    monkeypatch.setattr(tables, "find_or_evaluate", lambda evaluation, device: made.append(evaluation))
+    tables.compute(5, profiles.load("digits"), ["isce", "norm_only"])
+    assert {e.spec.method for e in made} == {"isce", "norm_only"}
+    assert {e.attack for e in made} == {column.attack for column in paper.TABLES[5].columns}
+    assert capsys.readouterr().err == ""
+    made.clear()
+    cpu = profiles.load("cpu")
+    tables.compute(1, cpu, ["isce", "center"])
+    assert {e.spec.method for e in made} == {"isce"}
+    assert "does not run center on mnist, resnet32" in capsys.readouterr().err
+    made.clear()
+    tables.compute(2, cpu, ["isce"])
+    assert not made
+    assert "does not run isce on cifar10, resnet32" in capsys.readouterr().err
+    tables.compute(5, cpu, ["isce"])
+    assert {e.spec.seed for e in made} == set(cpu.seeds_of("mnist", "lenet5"))
