@@ -6,9 +6,15 @@ GOAL ?=
 # one idle. Both have yet to be measured against one at a time for minutes (results/benchmarks/README.md); GPUS=2: two jobs, on the first GPU
 GPUS ?= 1
 AT_ONCE ?= 1
-CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+DEVICE ?= auto
+# Snakemake's own flags, such as FLAGS="--executor slurm --jobs 20"
+FLAGS ?=
+CORES ?= $(shell env -u OMP_NUM_THREADS nproc 2>/dev/null || sysctl -n hw.ncpu)
 PYTHON ?= python3
 VENV ?= .venv
+ifeq ($(strip $(VENV)),)
+$(error VENV is empty: activate an environment first, or leave VENV away)
+endif
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Oracles of the tests and rivals in the benchmarks. Without their dependencies: torchattacks alone would downgrade requests.
@@ -22,26 +28,28 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 .PHONY: help setup replicate test results notebooks bench clean
 
 help:
-	@echo "make replicate [PROFILE=digits|cpu|full] [CORES=n] [GPUS=n AT_ONCE=n] [GOAL=file]   train, attack, tables, figures, report"
+	@echo "make replicate [PROFILE=digits|cpu|full] [CORES=n] [GPUS=n AT_ONCE=n] [DEVICE=cuda] [GOAL=file] [FLAGS=...]   train, attack, tables, figures, report"
 	@echo "make test        ruff, mypy, pytest, nbval over every notebook"
-	@echo "make results     copy the records of PROFILE's tables from runs/ to results/, and print the tables there"
+	@echo "make setup       the environment alone, which every other target makes first"
+	@echo "make results PROFILE=cpu|full   copy the records of the profile's tables from runs/ to results/, and print the tables there"
 	@echo "make notebooks   run every notebook with its defaults and write its outputs back"
 	@echo "make bench       attacks side by side with their peers; training beside a plain loop (downloads MNIST and CIFAR-10)"
+	@echo "make clean       take caches away; runs/ and data/ stay"
 
 setup: $(READY)
 
 # One source of versions: pyproject.toml says what is needed, constraints.txt pins it.
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -c 'import sys; (3, 11) <= sys.version_info < (3, 14) or sys.exit("isce needs Python 3.11 to 3.13: make setup PYTHON=python3.12")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); false; }
+	$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || { test ! -f $(VENV)/pyvenv.cfg || rm -rf $(VENV); false; }
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps $(PEERS)
 	touch $@
 
-# --nolock: a kill leaves a stale lock behind, and two runs of the same job are kept apart by isce's own locks.
+# --nolock: a kill leaves a stale lock behind, and of two runs of the same job one waits for the other's records.
 replicate: setup
-	$(BIN)/snakemake --cores $(CORES) --resources gpu=$(GPUS) --config profile=$(PROFILE) at_once=$(AT_ONCE) --nolock --rerun-incomplete \
-	  --rerun-triggers mtime params --keep-going --quiet rules -- $(GOAL)
+	$(BIN)/snakemake --cores $(CORES) --resources gpu=$(GPUS) --config profile=$(PROFILE) device=$(DEVICE) at_once=$(AT_ONCE) --nolock --rerun-incomplete \
+	  --rerun-triggers mtime params --keep-going --quiet rules $(FLAGS) -- $(GOAL)
 	@test -n "$(GOAL)" || echo "The report: $${ISCE_RUNS:-runs}/$(PROFILE)/report.html"
 
 # One thread for each of the parallel workers: more would only fight over the cores.
@@ -52,9 +60,7 @@ test: setup
 	runs=$$(mktemp -d) && ISCE_RUNS=$$runs $(BIN)/pytest --nbval notebooks -n $(CORES) --dist loadscope; status=$$?; rm -rf $$runs; exit $$status
 
 results: setup
-	$(BIN)/python -c "from isce.publish import publish; print('\n'.join(publish('$(PROFILE)')))"
-	ISCE_RUNS=$$(mktemp -du) $(BIN)/python -c "from pathlib import Path; from isce.publish import update_readme, write; write('$(PROFILE)'); \
-	  [update_readme('$(PROFILE)', Path(p)) for p in ('README.md', 'results/README.md')]"
+	$(BIN)/python -m isce.publish $(PROFILE)
 
 notebooks: setup
 	$(BIN)/python notebooks/refresh.py
@@ -64,4 +70,4 @@ bench: setup
 	$(BIN)/python benchmarks/training.py
 
 clean:
-	rm -rf runs .snakemake .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .pytest_cache .mypy_cache .ruff_cache

@@ -13,20 +13,31 @@ from isce import checks, evaluate, methods, profiles, record, train
 profile = profiles.load(config.get("profile", "digits"))
 device = config.get("device", "auto")
 at_once = config.get("at_once", 1)  # trainings side by side in one job
-gpu = int(record.pick_device(device).type == "cuda")  # jobs that take one; none on a CPU
+# Jobs that take one; none on a CPU. A cluster's login node may have none, and then must be told: device=cuda.
+gpu = int(device.startswith("cuda") or record.pick_device(device).type == "cuda")
 done = Path(os.path.relpath(record.runs_dir() / profile.name))  # as one would name it as GOAL
+train_job = f"{done}/train-{{dataset}}-{{backbone}}-{{job}}-seed{{seed}}.ipynb"
+attack_job = f"{done}/attack-{{block}}-{{backbone}}-{{job}}-seed{{seed}}.ipynb"
 notebooks = Path(workflow.basedir) / "notebooks"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # jobs run side by side, each on its own cores
 
 
 def papermill(notebook):
-    """A job's shell command. Its parameters are JSON, which is YAML too; papermill writes in place, so mv says done. Those that change
-    no result, such as the device, are resources (`how`), so that another device makes no finished job run again (jobs whose `how` differs
-    cannot be grouped)."""
+    """A job's shell command. Its parameters are JSON, which is YAML too; papermill writes in place, so mv says done; each process to a
+    file of its own ($$), as two may make the same. Parameters that change no result, such as the device, are resources (`how`), so that
+    another device makes no finished job run again (jobs whose `how` differs cannot be grouped)."""
     return (
-        f"papermill {shlex.quote(str(notebooks))}/{notebook}.ipynb {{output}}.part -k python3 --no-progress-bar"
-        " -y {params.given:q} {resources.how} > {output}.log 2>&1 && mv {output}.part {output} || (tail -n 4 {output}.log >&2; false)"
+        f"{shlex.quote(sys.executable)} -m papermill {shlex.quote(str(notebooks))}/{notebook}.ipynb {{output:q}}.$$.part"
+        " -k python3 --no-progress-bar -y {params.given:q} {resources.how} > {output:q}.log 2>&1"
+        " && mv {output:q}.$$.part {output:q} || (tail -n 4 {output:q}.log >&2; rm -f {output:q}.$$.part; false)"
     )
+
+
+def lost(job, names):
+    """Of records that a finished job left in runs/, those that are there no more: a parameter, so that the job runs again (and once more,
+    to find all there). Before it has run, none is. (Of the wildcards alone: what depends on a job's output is no parameter to Snakemake.)"""
+    gone = lambda name: not (record.runs_dir() / name).exists()
+    return lambda w: [name for name in names(w) if Path(job.format(**dict(w.items()))).exists() and gone(name)]
 
 
 def attacked(wildcards):
@@ -47,7 +58,7 @@ def trained(wildcards):
     run = lambda group: profile.only(group, wildcards.block, wildcards.backbone)
     jobs = [j for j, group in enumerate(profile.train_jobs) if needed & set(methods.parse(group)) and run(group)]
     dataset = profile.stand_in[wildcards.block]
-    return expand(rules.train.output[0], dataset=dataset, backbone=wildcards.backbone, job=jobs, seed=wildcards.seed)
+    return expand(train_job, dataset=dataset, backbone=wildcards.backbone, job=jobs, seed=wildcards.seed)
 
 
 def made_for(wildcards):
@@ -60,12 +71,23 @@ def made_for(wildcards):
 def evaluated(wildcards):
     """The records of an attack job. They are named by all that shapes them, so that a job whose recipe has changed runs again."""
     run = lambda m: profile.evaluations(wildcards.block, wildcards.backbone, m, int(wildcards.seed))
-    return [e.path.name for m in attacked(wildcards) for e in run(m)]
+    return [str(e.path.relative_to(record.runs_dir())) for m in attacked(wildcards) for e in run(m)]
+
+
+def networks(wildcards):
+    """The training records of a training job."""
+    epochs = profile.epochs_of(wildcards.dataset, wildcards.backbone)
+    specs = [train.Spec(wildcards.dataset, wildcards.backbone, m, int(wildcards.seed), epochs) for m in to_train(wildcards)]
+    return [f"{spec.trained().run_id}/result.json" for spec in specs]
 
 
 # Of the jobs that make other records: versions, and every method's settings.
 recipes = [train.VERSION, evaluate.VERSION, checks.VERSION]
 recipes += [train.Spec(dataset, "lenet5", m).run_id for dataset in sorted({*profile.stand_in.values()}) for m in profile.methods]
+# Of tables and report: what is asked of the records, and the code that says it of them.
+said_by = [record.config_dir() / f"{profile.name}.yaml"]
+said_by += [Path(workflow.basedir) / "isce" / f"{name}.py" for name in ("paper", "tables", "verdicts", "plots", "report")]
+shown = [record.sha256(path)[:10] for path in said_by]
 all_attacks = [
     f"{done}/attack-{block}-{backbone}-{job}-seed{seed}.ipynb"
     for block, backbone in profile.nets for job, names in enumerate(profile.attack_jobs)
@@ -112,7 +134,7 @@ rule train:
     input:
         notebooks / "train.ipynb",
     output:
-        f"{done}/train-{{dataset}}-{{backbone}}-{{job}}-seed{{seed}}.ipynb",
+        train_job,
     resources:
         gpu=gpu,
         how=f"{on_device} -p at_once {at_once}",
@@ -122,6 +144,7 @@ rule train:
             method=",".join(to_train(w)),
             seed=int(w.seed), epochs=profile.epochs_of(w.dataset, w.backbone) or 0)),
         recipes=recipes,
+        lost=lost(train_job, networks),
     shell:
         papermill("train")
 
@@ -131,7 +154,7 @@ rule attack:
         trained,
         notebooks / "attack.ipynb",
     output:
-        f"{done}/attack-{{block}}-{{backbone}}-{{job}}-seed{{seed}}.ipynb",
+        attack_job,
     resources:
         gpu=gpu,
         how=on_device,
@@ -144,6 +167,7 @@ rule attack:
             n=profile.n_of(w.block, w.backbone), fewer=profile.fewer, seed=int(w.seed),
             epochs=profile.epochs_of(profile.stand_in[w.block], w.backbone) or 0)),
         records=evaluated,
+        lost=lost(attack_job, evaluated),
     shell:
         papermill("attack")
 
@@ -177,6 +201,7 @@ rule tables:
     params:
         given=json.dumps(dict(
             table="all", profile=profile.name, method="profile", missing="show")),
+        shown=shown,
     shell:
         papermill("table")
 
@@ -208,6 +233,7 @@ rule report:
         how="",
     params:
         given=json.dumps({"profile": profile.name}),
+        shown=shown,
     shell:
         papermill("report")
 
@@ -218,4 +244,4 @@ rule html:
     output:
         f"{done}/report.html",
     shell:
-        shlex.quote(sys.executable) + " -m isce.report {input} {output}"
+        shlex.quote(sys.executable) + " -m isce.report {input:q} {output:q}"

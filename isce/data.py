@@ -84,6 +84,9 @@ DATASETS = {
 }
 
 
+FOLDERS = {"digits": "", "mnist": "MNIST", "cifar10": "cifar-10-batches-py"}  # torchvision's, in its root
+
+
 def _decode(name: str, root: Path, download: bool) -> tuple[Split, Split | None]:
     if name == "digits":
         from sklearn.datasets import load_digits
@@ -129,7 +132,9 @@ def load(name: str, root: str | Path | None = None, download: bool = True) -> Da
     except Exception as error:  # torchvision raises RuntimeError, OSError, EOFError, pickle's and zlib's errors alike
         raise FileNotFoundError(
             f"{name} could not be read from {root} ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}): "
-            f"remove what is damaged there and call with download=True, or put torchvision's files in place"
+            + ("is there a network (HTTPS_PROXY is heeded)? If so, " if download else "call with download=True; or ")
+            + f"remove {root / FOLDERS[name]}, which may be damaged, and run again; or put torchvision's files there, or name with "
+            "ISCE_DATA the folder that has them"
         ) from error
     digest = hashlib.sha256()
     for split in (first, test):

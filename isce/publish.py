@@ -3,8 +3,11 @@
 import dataclasses
 import itertools
 import math
+import os
 import re
 import shutil
+import sys
+import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,9 +78,24 @@ def publish(name: str) -> list[str]:
     return copied
 
 
+def main(name: str) -> None:
+    """`make results`: `publish`, then all that is written of what is committed. Runs/ is hidden from that: attacks may be running,
+    and what is shown must be what was copied. ValueError for a profile of stand-ins: their networks would take real ones' place."""
+    if load(name).is_stand_in:
+        raise ValueError(
+            f"results/ holds real data alone, and {name} stands in for it: make results PROFILE=cpu, or full"
+        )
+    print(*publish(name), sep="\n")
+    with tempfile.TemporaryDirectory() as nothing:
+        os.environ["ISCE_RUNS"] = nothing
+        write(name)
+        for page in (record.home() / "README.md", record.results_dir() / "README.md"):
+            update_readme(name, page)
+
+
 def write(name: str) -> None:
     """A profile's tables and verdicts as results/<profile>.md, and its tables to print as results/<profile>/table<N>.tex and
-    .html. `make results` hides runs/ from it: attacks may be running, and what is shown must be what was copied."""
+    .html."""
     profile = load(name)
     with record.atomic(record.results_dir() / f"{name}.md") as part:
         part.write_text(document(profile, tables := with_records(profile)))
@@ -358,3 +376,10 @@ def document(profile: Profile, tables: Mapping[int, pd.DataFrame]) -> str:
     ledger = judged[~judged["verdict"].isin([verdicts.OPEN, verdicts.NOT_ASKED])]
     parts += ["## The ledger of claims", COMPARISON, str(ledger.to_markdown(index=False))]
     return "\n\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":  # python -m isce.publish full
+    try:
+        main(sys.argv[1])
+    except ValueError as error:
+        sys.exit(f"isce: {error}")

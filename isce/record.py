@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 SCHEMA = 1  # of result.json; raise it when a field changes its meaning
@@ -40,14 +40,19 @@ def home() -> Path:
     return CHECKOUT if in_checkout() else Path.home() / ".isce"
 
 
+def _absolute(path: str | Path) -> Path:
+    """Links stay: runs/ may be one, to a larger disk, and is called by its own name all the same."""
+    return Path(os.path.abspath(Path(path).expanduser()))
+
+
 def runs_dir() -> Path:
     """Work in progress; $ISCE_RUNS moves it (the tests do, so that nothing found there hides a missing step)."""
-    return Path(os.environ.get("ISCE_RUNS") or home() / "runs").expanduser().resolve()
+    return _absolute(os.environ.get("ISCE_RUNS") or home() / "runs")
 
 
 def data_dir() -> Path:
     """Data sets in torchvision's layout; $ISCE_DATA moves it."""
-    return Path(os.environ.get("ISCE_DATA") or home() / "data").expanduser().resolve()
+    return _absolute(os.environ.get("ISCE_DATA") or home() / "data")
 
 
 def figures_dir() -> Path:
@@ -111,10 +116,31 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) and content.get("schema") == SCHEMA else None
 
 
-def lock(path: Path) -> FileLock:
+PATIENCE = 5.0  # seconds, before one who waits says so
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
     """An exclusive lock on a run's folder, a record or a data set: two jobs never compute the same twice. Freed when its holder dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(path.with_name(f".{path.name}.lock"))
+    held = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        held.acquire(timeout=PATIENCE)
+    except Timeout:
+        log(f"isce: waits for another process that makes {path.parent.name}/{path.name}")
+        held.acquire()
+    try:
+        yield
+    finally:
+        held.release()
+
+
+NVIDIA = Path("/dev/nvidia0")
+
+
+@lru_cache
+def _say_once(words: str) -> None:
+    log(words)
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -125,6 +151,10 @@ def pick_device(name: str = "auto") -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+        if name == "cpu" and NVIDIA.exists():
+            _say_once(
+                f"isce: an NVIDIA GPU is here, but torch {torch.__version__} cannot use it (is its driver too old?): the CPU computes"
+            )
     try:
         device = torch.device(name)
     except RuntimeError:

@@ -134,13 +134,15 @@ def load_or_train(spec: Spec, device: str = "auto", progress: bool = True) -> Cl
     place = record.pick_device(device)
     own = spec.trained()
     model = spec.build().to(place)
-    with record.lock(own.folder):
-        weights = _load_weights(own.folder)
-        if weights is None and _fetch_published(own):
-            weights = _load_weights(own.folder)
-        if weights is None:
-            _train(own, place, progress)
-            weights = _load_weights(own.folder)
+    weights = _weights_in(own.folder)
+    if weights is None:  # only who makes something needs to be allowed to write
+        with record.lock(own.folder):
+            weights = _weights_in(own.folder)
+            if weights is None:
+                _clear_damaged(own.folder)
+                if not _fetch_published(own):
+                    _train(own, place, progress)
+                weights = _weights_in(own.folder)
         if weights is None:
             raise RuntimeError(f"{own.folder} does not hold what was just written: is the disk full or failing?")
     model.load_state_dict(weights)
@@ -240,27 +242,32 @@ def measures(spec: Spec, kind: str) -> dict[str, Any] | None:
     return next((done for done in found if done and fits(done, own)), None)
 
 
-def _load_weights(folder: Path) -> dict[str, Tensor] | None:
-    done, path = record.read_json(folder / "result.json"), folder / "model.safetensors"
-    if done is None:
-        return None
-    if not path.is_file() or record.sha256(path) != done.get("weights_sha256"):
-        record.log(f"isce: the weights in {folder.name} are missing or damaged: they will be made again")
-        for other in folder.iterdir():  # attacks state the weights that they are of, and are checked by them
-            if other.is_file():
-                other.unlink()
-            elif other.name != "attacks":
-                shutil.rmtree(other)
-        return None
-    return load_file(path)
+def _trained_in(folder: Path) -> dict[str, Any] | None:
+    """The training record in a run's folder, where its weights lie beside it, whole."""
+    done, weights = record.read_json(folder / "result.json"), folder / "model.safetensors"
+    there = done is not None and weights.is_file() and record.sha256(weights) == done.get("weights_sha256")
+    return done if there else None
+
+
+def _weights_in(folder: Path) -> dict[str, Tensor] | None:
+    return load_file(folder / "model.safetensors") if _trained_in(folder) is not None else None
+
+
+def _clear_damaged(folder: Path) -> None:
+    """Of a run whose weights are lost, take away what was made of them."""
+    if record.read_json(folder / "result.json") is None:
+        return
+    record.log(f"isce: the weights in {folder.name} are missing or damaged: they will be made again")
+    for other in folder.iterdir():  # attacks state the weights that they are of, and are checked by them
+        if other.is_file():
+            other.unlink()
+        elif other.name != "attacks":
+            shutil.rmtree(other)
 
 
 def _published(spec: Spec) -> dict[str, Any] | None:
     """The committed training record of `spec`, where its weights lie beside it."""
-    source = record.results_dir() / spec.run_id
-    done, weights = record.read_json(source / "result.json"), source / "model.safetensors"
-    there = done is not None and weights.is_file() and record.sha256(weights) == done.get("weights_sha256")
-    return done if there else None
+    return _trained_in(record.results_dir() / spec.run_id)
 
 
 def _fetch_published(spec: Spec) -> bool:

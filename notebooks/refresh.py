@@ -5,11 +5,15 @@
 What nbval compares is what is committed here, so progress bars (stderr), timings and papermill's metadata are dropped.
 """
 
+import os
 import sys
+import tempfile
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+
+from isce import record
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -30,10 +34,13 @@ def refresh(path: Path) -> None:
     text = nbformat.writes(notebook) + "\n"
     if str(FOLDER.parent) in text or str(Path.home()) in text:
         raise SystemExit(f"{path.name}: an output holds a path of this machine")
-    path.write_text(text)
+    with record.atomic(path) as part:
+        part.write_text(text)
 
 
 if __name__ == "__main__":
+    if not os.environ.get("ISCE_RUNS"):  # what lies in runs/ would come into the outputs
+        os.environ["ISCE_RUNS"] = tempfile.mkdtemp()
     for name in sys.argv[1:] or sorted(p.stem for p in FOLDER.glob("*.ipynb")):
         print(name, flush=True)
         refresh(FOLDER / f"{name}.ipynb")

@@ -44,8 +44,10 @@ checks: {methods: "sce", n: 10}
 def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "tiny.yaml").write_text(TINY)
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "my runs").symlink_to("disk")
     monkeypatch.setenv("ISCE_HOME", str(tmp_path))
-    monkeypatch.setenv("ISCE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path / "my runs"))
 
     def run(*more: str) -> subprocess.Popen[str]:
         command = ["snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "2", "--config", "profile=tiny"]
@@ -57,7 +59,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-u
             "params",
             *more,
             "--",
-            "runs/tiny/tables.ipynb",
+            "my runs/tiny/tables.ipynb",
         ]
         return subprocess.Popen(
             command + flags,
@@ -72,7 +74,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-u
 
 
 def test_kill_resume_and_nothing_to_do(start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
-    runs = tmp_path / "runs"
+    runs = tmp_path / "my runs"
     first = start()
     deadline = time.monotonic() + 180
     while not list(runs.glob("digits-lenet5-*/result.json")) and time.monotonic() < deadline:
@@ -105,6 +107,21 @@ def test_kill_resume_and_nothing_to_do(start, tmp_path: Path, monkeypatch: pytes
     output, _ = start("--dry-run", "--config", "profile=tiny", "device=cpu", "at_once=2").communicate(timeout=120)
     assert "Nothing to be done" in output  # how it is computed changes no result
 
+    def would_run() -> set[str]:
+        output, _ = start("--dry-run").communicate(timeout=120)
+        return set(re.findall(r"^rule (\w+):", output, re.MULTILINE))
+
+    (some,) = list(runs.glob("digits-lenet5-isce-seed0-*/attacks/fgsm-*.json"))[:1]
+    kept = some.read_bytes()
+    some.unlink()
+    assert would_run() == {"attack", "tables"}  # a finished job whose record is lost
+    some.write_bytes(kept)
+    assert would_run() == set()
+    config = tmp_path / "config" / "tiny.yaml"
+    config.write_text(TINY.replace("title: two", "title: 2"))
+    assert would_run() == {"tables"}  # what is said of the records
+    config.write_text(TINY)
+
     (tmp_path / "sitecustomize.py").write_text("import isce.evaluate\nisce.evaluate.VERSION = 99\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     output, _ = start("--dry-run").communicate(timeout=120)
@@ -134,7 +151,8 @@ def test_a_failing_job_says_why_and_leaves_no_output(start, tmp_path: Path) -> N
     output, _ = process.communicate(timeout=300)
     assert process.returncode != 0
     assert "surface 'inference' is I-SCE's" in output
-    assert not list((tmp_path / "runs" / "tiny").glob("attack*.ipynb"))
+    assert not list((tmp_path / "my runs" / "tiny").glob("attack*.ipynb*part"))
+    assert not list((tmp_path / "my runs" / "tiny").glob("attack*.ipynb"))
 
 
 def script(name: str) -> ModuleType:

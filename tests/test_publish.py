@@ -236,6 +236,8 @@ def test_documents_show_what_was_copied(digits: Profile, tmp_path: Path, monkeyp
     assert "Table 5" not in words
     printed = sorted(p.name for p in (tmp_path / "results" / "digits").iterdir())
     assert printed == ["table7.html", "table7.tex"]
+    with pytest.raises(ValueError, match="results/ holds real data alone"):
+        publish.main("digits")
 
 
 def test_the_longest_training_keeps_its_weights_while_there_is_room(

@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -214,3 +215,45 @@ def test_paths_do_not_depend_on_the_working_directory(tmp_path: Path) -> None:
         for cwd in (tmp_path, Path.home())
     }
     assert len(outputs) == 1
+
+
+def test_who_waits_for_another_process_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(record, "PATIENCE", 0.05)
+    got = threading.Event()
+
+    def wait() -> None:
+        with record.lock(tmp_path / "run" / "it"):
+            got.set()
+
+    waiting = threading.Thread(target=wait)
+    with record.lock(tmp_path / "run" / "it"):
+        waiting.start()
+        assert not got.wait(0.5)
+    assert got.wait(10)
+    waiting.join()
+    assert capsys.readouterr().err == "isce: waits for another process that makes run/it\n"
+    with record.lock(tmp_path / "run" / "it"):
+        assert capsys.readouterr().err == ""
+
+
+def test_a_gpu_that_torch_cannot_use_is_spoken_of_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(record, "NVIDIA", tmp_path)
+    assert record.pick_device().type == record.pick_device().type == "cpu"
+    words = capsys.readouterr().err
+    assert words.count("an NVIDIA GPU is here, but torch") == 1
+    monkeypatch.setattr(record, "NVIDIA", tmp_path / "none")
+    record.pick_device()
+    assert capsys.readouterr().err == ""
+
+
+def test_runs_may_be_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Called by the name that one gave, as for GOAL, not by what it leads to."""
+    (tmp_path / "large disk").mkdir()
+    (tmp_path / "runs").symlink_to("large disk")
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path / "x" / ".." / "runs"))
+    assert record.runs_dir() == tmp_path / "runs"

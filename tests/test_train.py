@@ -501,6 +501,14 @@ def test_a_run_that_another_process_trains_is_waited_for(own_runs: Path, monkeyp
     assert train.result(spec) is not None
 
 
+def test_what_is_trained_can_be_read_where_nothing_may_be_written(
+    digits_sce: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "lock", lambda _: pytest.fail("a lock is a file that is written"))
+    model = load_or_train(Spec("digits", "lenet5", "sce"), "cpu", progress=False)
+    assert torch.equal(weights(model), weights(digits_sce))
+
+
 def test_random_shares_the_weights_of_sce(digits_sce: Classifier) -> None:
     spec = Spec("digits", "lenet5", "random")
     model = load_or_train(spec, "cpu", progress=False)
