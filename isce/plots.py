@@ -19,6 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import distance_transform_edt
 from scipy.spatial.distance import cdist
 from scipy.stats import binom
 
@@ -33,7 +34,8 @@ METHOD_COLORS = {"sce": INK, "label_smoothing": "#ffa90e", "center": GREY, "lgm"
 METHOD_COLORS |= {"mmc": ORANGE, "random": "#5bb8bc", "at": BLUE, "isce": RED, "norm_only": "#e08a7d"}
 METHOD_COLORS |= {"subtracted_margin": "#b9ac70", "temperature": "#717581", "isce_temperature": "#7a1400"}
 METHOD_COLORS |= {"arcface_unit": "#4f8a3c", "arcface_isce": "#9bbf72", "sce_normalized": "#8a8d9e"}
-METHOD_DASHES = {"center": ":", "random": "-."} | dict.fromkeys(CONTROLS, "--")  # where colours alone are too near
+METHOD_DASHES: dict[str, Any] = {"center": ":", "random": "-.", "lgm": (0, (6, 1.5)), "arcface": (0, (4, 1, 1, 1))}
+METHOD_DASHES |= {"mmc": (0, (1.5, 1))} | dict.fromkeys(CONTROLS, "--")  # where colours alone are too near
 RC: Any = {"font.family": "DejaVu Sans", "font.size": 10, "axes.titlesize": 11, "axes.titlelocation": "left"}
 RC |= {"axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#666666", "axes.labelcolor": INK}
 RC |= {"axes.grid": True, "axes.axisbelow": True, "grid.color": "#e4e4e4", "grid.linewidth": 0.7}
@@ -80,6 +82,23 @@ def _styles(names: Iterable[str]) -> list[dict[str, Any]]:
     return styles
 
 
+def _heading(figure: Figure, title: str) -> None:
+    figure.suptitle(title, x=0.01, ha="left", weight="bold")
+
+
+def _grid(figures: int) -> tuple[int, int]:
+    """Rows and columns of so many panels."""
+    columns = 2 if figures == 4 else min(3, figures)
+    return -(-figures // columns), columns
+
+
+def _class_legend(figure: Figure, panels: Sequence[Panel], classes: Sequence[str]) -> None:
+    drawn = np.unique(np.concatenate([np.asarray(panel["labels"]) for panel in panels])).astype(int)
+    handles = [Line2D([], [], marker="o", ls="", ms=7, color=PETROFF10[c % 10], label=classes[c]) for c in drawn]
+    columns = 10 if max(map(len, classes)) == 1 else 5
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, title="class", columnspacing=1.2)
+
+
 def _panels(panels: Sequence[Panel], most: int = 99) -> Sequence[Panel]:
     if not 1 <= len(panels) <= most:
         raise ValueError(f"want 1 to {most} panels, got {len(panels)}")
@@ -90,9 +109,9 @@ def _panels(panels: Sequence[Panel], most: int = 99) -> Sequence[Panel]:
 
 
 @_styled
-def inference_region(panels: Sequence[Panel]) -> Figure:
-    """Figure 1, measured: clean features (grey), adversarial ones (orange), and the decision boundary of the model. Lines lead
-    from the first 60 clean images to their adversarial ones.
+def inference_region(panels: Sequence[Panel], *, title: str = "") -> Figure:
+    """Figure 1, measured: clean features (grey), adversarial ones (orange), and the model's regions, tinted and numbered by class.
+    Lines lead from the first 60 clean images to their adversarial ones.
 
     Each panel: `title`; `clean`, `adversarial` (N, 2); `wrong` (2, N), which of them the model misclassifies; `decision`
     (H, W), the class predicted over the plane, rows along y; `extent` (left, right, bottom, top) of the centres of that
@@ -112,9 +131,14 @@ def inference_region(panels: Sequence[Panel]) -> Figure:
             ax.contourf(x, y, inside, [0.5, 1.5], colors=[PETROFF10[int(c) % 10]], alpha=0.10)
             if 0 < inside.mean() < 1:
                 ax.contour(x, y, inside, [0.5], colors=[INK], linewidths=1.0)
+            depth = distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]  # to what is not of this class
+            i, j = map(int, np.unravel_index(depth.argmax(), depth.shape))
+            ax.text(
+                float(x[j]), float(y[i]), str(c), ha="center", va="center", fontsize=13, weight="bold", color="#666666"
+            )
         for points, color, name in ((clean, GREY, "clean"), (adversarial, ORANGE, "adversarial")):
             ax.scatter(points[:, 0], points[:, 1], s=9, color=color, alpha=0.75, linewidths=0, label=name, zorder=3)
-        ax.plot(*np.stack([clean[:60], adversarial[:60]]).transpose(2, 0, 1), color=INK, lw=0.6, alpha=0.5, zorder=4)
+        ax.plot(*np.stack([clean[:60], adversarial[:60]]).transpose(2, 0, 1), color=BLUE, lw=0.7, alpha=0.6, zorder=2)
         shares = 100 * wrong.mean(1)
         ax.set_title(f"{panel['title']}\nmisclassified: clean {shares[0]:.0f} %, adversarial {shares[1]:.0f} %")
         ax.set(xlabel="feature 1", ylabel="feature 2", xlim=(left, right), ylim=(bottom, top), aspect="equal")
@@ -124,8 +148,9 @@ def inference_region(panels: Sequence[Panel]) -> Figure:
     ]
     handles.append(Line2D([], [], color=INK, lw=1, label="decision boundary"))
     drawn = min(60, max(len(panel["clean"]) for panel in panels))
-    handles.append(Line2D([], [], color=INK, lw=0.6, alpha=0.5, label=f"from clean to adversarial, {drawn} images"))
+    handles.append(Line2D([], [], color=BLUE, lw=0.7, alpha=0.6, label=f"from clean to adversarial, {drawn} images"))
     figure.legend(handles=handles, loc="outside lower center", ncols=4, borderaxespad=0)
+    _heading(figure, title)
     return figure
 
 
@@ -193,10 +218,12 @@ def _descent_in_plane(ax: Axes, panel: Panel) -> None:
     ax.quiver(x[j], y[i], g[..., 0], g[..., 1], color=INK, scale=19, width=0.006, pivot="mid")
     turn = np.linspace(0, 2 * np.pi, 200)
     ax.plot(np.cos(turn), np.sin(turn), color=INK, linestyle=":", linewidth=1.2, label="unit circle")
-    ax.plot(
-        *_array("optimum", panel["optimum"], 2), marker="*", ms=15, color="#ffa90e", mec=INK, ls="", label="optimum"
-    )
-    ax.legend(loc="upper left", frameon=True, framealpha=0.8, edgecolor="none")
+    best = _array("optimum", panel["optimum"], 2)
+    look: Any = {"color": "#ffa90e", "lw": 2.5}
+    ax.plot(*np.outer(best, [0, 10]), **look, label="least loss, at any length")
+    ax.plot(*best, marker="*", ms=15, mec=INK, **look | {"ls": ""}, label="at length 1")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, columnspacing=1.2)
+    ax.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
     ax.set(aspect="equal", xlabel="$f_1$, right class", ylabel="$f_2$")
     ax.grid(visible=False)
 
@@ -219,7 +246,7 @@ def label_regression(one_side: Panel, both_sides: Panel, circle: Panel, plane: P
 
 
 @_styled
-def label_regression_measured(panels: Sequence[Panel]) -> Figure:
+def label_regression_measured(panels: Sequence[Panel], *, title: str = "") -> Figure:
     """Figure 2 of trained models: where samples lie along a coordinate, and which way the loss pulls them along it.
 
     Each panel: `title`, `xlabel`; `at` (N,) the coordinate and `rate` (N,) its change by a step down the loss, positive to the
@@ -246,11 +273,12 @@ def label_regression_measured(panels: Sequence[Panel]) -> Figure:
         ax.set(xlabel=panel["xlabel"], ylabel="samples (%)", ylim=(0, 1.4 * under.max()))  # room for the legend
         ax.set_title(f"({'abcd'[k]}) {panel['title']}")
         ax.legend(loc="upper left" if panel.get("log10") else "upper right")
+    _heading(figure, title)
     return figure
 
 
 @_styled
-def descent_field(panels: Sequence[Panel]) -> Figure:
+def descent_field(panels: Sequence[Panel], *, title: str = "") -> Figure:
     """Figure 2 where features are two-dimensional: samples by class, an arrow down the loss from each.
 
     Each panel: `title`; `points` (N, 2); `descent` (N, 2) unit vectors; `labels` (N,) in 0..9. The cross is the origin.
@@ -271,9 +299,8 @@ def descent_field(panels: Sequence[Panel]) -> Figure:
         ax.set(aspect="equal", xlim=middle[0] + np.array([-half, half]), ylim=middle[1] + np.array([-half, half]))
         ax.set(xlabel="feature 1", ylabel="feature 2")
         ax.set_title(f"({'abcd'[k]}) {panel['title']}")
-    classes = np.unique(np.concatenate([np.asarray(panel["labels"]) for panel in panels])).astype(int)
-    handles = [Line2D([], [], marker="o", ls="", ms=7, color=PETROFF10[c % 10], label=str(c)) for c in classes]
-    figure.legend(handles=handles, loc="outside lower center", ncols=10, title="class", columnspacing=1.2)
+    _class_legend(figure, panels, "0123456789")
+    _heading(figure, title)
     return figure
 
 
@@ -349,7 +376,7 @@ def ablation_surface(panels: Sequence[Panel], *, title: str = "") -> Figure:
         ax.set(xlabel="s", ylabel="m", zlabel="accuracy (%)")
         if len(s) <= 6 and len(m) <= 6:  # few enough to name the very settings that were trained
             ax.set(xticks=s, yticks=m)
-    figure.suptitle(title, x=0.01, ha="left", weight="bold")
+    _heading(figure, title)
     return figure
 
 
@@ -370,12 +397,11 @@ def ablation_surface_plotly(panels: Sequence[Panel]) -> go.Figure:
 def ablation_spread(panels: Sequence[Panel], *, title: str = "") -> Figure:
     """Is Figure 3 more than chance? Each (s, m)'s accuracy, beside those of one (s, m) trained from several seeds.
 
-    Each panel: `title`, `s` (S,), `m` (M,), `accuracy` (S, M) in %, `again` (R,) in %, one per seed, of `n` images. The band
-    holds 95 % of accuracies of n images, were the grid's mean that of every setting (binomial). All settings see the same
-    images, so chance alone spreads less than the band: the seeds, on the same images too, are the closer yardstick.
+    Each panel: `title`, `s` (S,), `m` (M,), `accuracy` (S, M) in %, `again` (R,) in %, one per seed, the grid's first, of `n`
+    images. The band holds 95 % of accuracies of n images drawn anew, were the grid's mean that of every setting (binomial):
+    a scale and no test, as all see the same images, and are trainings of their own. The seeds are the yardstick.
     """
-    columns = 2 if len(_panels(panels)) == 4 else min(3, len(panels))
-    rows = -(-len(panels) // columns)
+    rows, columns = _grid(len(_panels(panels)))
     figure = Figure(figsize=(4.2 * columns, 3.5 * rows + 0.9), layout="constrained")
     handles: dict[str, Any] = {}
     for k, panel in enumerate(panels):
@@ -386,9 +412,11 @@ def ablation_spread(panels: Sequence[Panel], *, title: str = "") -> Figure:
         low, high = 100 * binom.ppf([0.025, 0.975], panel["n"], mean / 100) / panel["n"]
         ax.axhspan(low, high, color=GREY, alpha=0.2, linewidth=0)
         ax.axhline(mean, color=GREY, linewidth=1.2)
-        handles["95 % range, were all settings equal"] = Patch(color=GREY, alpha=0.3)
+        handles["mean of the grid"] = Line2D([], [], color=GREY, lw=1.2)
+        handles["95 % of draws of n images at that mean (a scale, no test)"] = Patch(color=GREY, alpha=0.3)
         right = len(s) + np.linspace(-0.25, 0.25, 2 * len(again) + 1)[1::2]
-        (handles["s = 1, m = 0.1, one per seed"],) = ax.plot(right, again, "D", ms=6, color=RED, mfc="white", mew=1.6)
+        (handles["s = 1, m = 0.1, other seeds"],) = ax.plot(right, again, "D", ms=6, color=RED, mfc="white", mew=1.6)
+        (handles["the grid's seed"],) = ax.plot(right[:1], again[:1], "D", ms=6, color=RED, mew=1.6)
         for j, color in enumerate(matplotlib.colormaps["viridis"](np.linspace(0, 0.92, len(m)))):
             at = np.arange(len(s)) + (0.5 * (j + 0.5) / len(m) - 0.25)
             (handles[f"m = {m[j]:g}"],) = ax.plot(at, accuracy[:, j], "o", ms=6, color=color)
@@ -398,8 +426,8 @@ def ablation_spread(panels: Sequence[Panel], *, title: str = "") -> Figure:
         spans = (f"{name} {a.min():.1f}–{a.max():.1f} %" for name, a in (("grid", accuracy), ("seeds", again)))
         ax.set_title(f"{panel['title']}\n{', '.join(spans)}")
         ax.grid(visible=False, axis="x")
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3 * columns - 2)
-    figure.suptitle(title, x=0.01, ha="left", weight="bold")
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns + 1)
+    _heading(figure, title)
     return figure
 
 
@@ -410,13 +438,14 @@ def _menu(entries: Sequence[tuple[str, list[Any]]]) -> dict[str, Any]:
 
 
 @_styled
-def condition_surface(s: ArrayLike, m: ArrayLike, z: ArrayLike, *, title: str = "", heading: str = "") -> Figure:
-    """Figure 5: z(s, m) as a surface with the plane z = 0, and as a map with the contour z = 0. s (S,), m (M,), z (S, M)."""
+def condition_surface(s: ArrayLike, m: ArrayLike, z: ArrayLike, *, at: str = "", title: str = "") -> Figure:
+    """Figure 5: z(s, m) as a surface with the plane z = 0, and as a map with the contour z = 0. s (S,), m (M,), z (S, M); `at`
+    stands over the surface."""
     s, m, z = _surface({"s": s, "m": m, "z": z}, "z")
     grid_s, grid_m = np.meshgrid(s, m, indexing="ij")
     bound = float(np.abs(z).max()) or 1.0
     figure = Figure(figsize=(9.0, 3.8), layout="constrained")
-    ax = _axes3d(figure, 1, 2, 1, title)
+    ax = _axes3d(figure, 1, 2, 1, at)
     colors: Any = {"cmap": "RdBu", "vmin": -bound, "vmax": bound}
     ax.plot_surface(grid_s, grid_m, z, rcount=20, ccount=20, linewidth=0.3, edgecolor="#666666", **colors)
     ax.plot_surface(grid_s, grid_m, np.zeros_like(z), color="#999999", alpha=0.25, rcount=2, ccount=2)
@@ -428,7 +457,7 @@ def condition_surface(s: ArrayLike, m: ArrayLike, z: ArrayLike, *, title: str = 
     flat.set(xlabel="s", ylabel="m")
     flat.set_title(f"z > 0 on {100 * float((z > 0).mean()):.1f} % of this range")
     figure.colorbar(shade, ax=flat, label="z")
-    figure.suptitle(heading, x=0.01, ha="left", weight="bold")
+    _heading(figure, title)
     return figure
 
 
@@ -447,7 +476,9 @@ def condition_surface_plotly(s: ArrayLike, m: ArrayLike, z: ArrayLike, *, title:
 
 
 @_styled
-def condition_map(panels: Sequence[Panel], *, marks: Mapping[str, tuple[float, float]] | None = None) -> Figure:
+def condition_map(
+    panels: Sequence[Panel], *, marks: Mapping[str, tuple[float, float]] | None = None, title: str = ""
+) -> Figure:
     """Where the condition of Figure 5 holds, over the right class's logit and the others' sum R.
 
     Each panel: `title`; `f_i` (X,), `log_rest` (Y,) = ln R; `share` (X, Y), the % of the rectangle of (s, m) on which z > 0;
@@ -464,7 +495,7 @@ def condition_map(panels: Sequence[Panel], *, marks: Mapping[str, tuple[float, f
         shade = ax.contourf(x, y, share.T, np.linspace(0, 100, 11), cmap="Greys_r", vmin=-140, vmax=100)
         if share.min() < 50 < share.max():
             ax.contour(x, y, share.T, [0.2], colors=[INK], linewidths=1.2)
-            handles["beyond it z > 0 nowhere"] = Line2D([], [], color=INK, lw=1.2)
+            handles["right of it z > 0 nowhere"] = Line2D([], [], color=INK, lw=1.2)
         if panel.get("inside") is not None:
             f_i, low, high = _array("inside", panel["inside"], 3, None)
             ax.plot(np.r_[f_i, f_i[::-1]], np.r_[low, high[::-1]], color=BLUE, lw=1.4)
@@ -478,7 +509,7 @@ def condition_map(panels: Sequence[Panel], *, marks: Mapping[str, tuple[float, f
             ax.scatter(x_points, y_points, color=color, alpha=0.5, **look, **more)
             handles[f"{label(method)}, {kind}"] = Line2D([], [], ls="", color=color, **look)
         for name, point in (marks or {}).items():
-            star: Any = {"marker": "*", "ms": 13, "mfc": "none", "mec": INK, "mew": 1.3, "ls": ""}
+            star: Any = {"marker": "*", "ms": 10, "mfc": "none", "mec": INK, "mew": 0.8, "ls": ""}
             ax.plot(*point, zorder=5, **star)
             handles[name] = Line2D([], [], **star)
         ax.set(xlabel="$f_i$, logit of the right class", ylabel="ln R, the other classes' log-sum-exp")
@@ -487,6 +518,7 @@ def condition_map(panels: Sequence[Panel], *, marks: Mapping[str, tuple[float, f
         ax.grid(visible=False)
     figure.colorbar(shade, ax=figure.axes, label="share of the (s, m) rectangle where z > 0 (%)", shrink=0.9)
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
+    _heading(figure, title)
     return figure
 
 
@@ -506,7 +538,7 @@ def gain_curve(
         ends = []
         for points, marker in ((clean, "o"), (adversarial, "x")):
             at = _array("probabilities", points, None)
-            ax.scatter(at, h_at(at), marker=marker, s=26, color=style["color"], alpha=0.35, zorder=2)
+            ax.scatter(at, h_at(at), marker=marker, s=14, color=style["color"], alpha=0.2, zorder=2)
             ends.append((float(np.median(at)), float(h_at(np.median(at)))))
         look = {"arrowstyle": "-|>", "color": style["color"], "lw": 2, "connectionstyle": "arc3,rad=-0.3"}
         ax.annotate("", ends[1], ends[0], arrowprops=look, zorder=3)
@@ -558,32 +590,32 @@ def _places(points: Array, labels: Array, near: float) -> dict[tuple[float, ...]
 
 
 @_styled
-def embedding(panels: Sequence[Panel], classes: Sequence[str] = "0123456789") -> Figure:
+def embedding(panels: Sequence[Panel], classes: Sequence[str] = "0123456789", *, title: str = "") -> Figure:
     """Figure 4: embedded test points by class, one panel per method: `method`, `points` (N, 3), `labels` (N,), which number
-    the names in `classes`. Each is seen from where its classes hide each other least; a class's name, if a character, stands at its mean."""
-    columns = min(3, len(_panels(panels)))
-    rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(3.9 * columns, 3.7 * rows + 0.4), layout="constrained")
-    short = max(map(len, classes)) == 1
+    the names in `classes`. Each is seen from where its classes hide each other least; a class's name stands outside of its mean."""
+    rows, columns = _grid(len(_panels(panels)))
+    figure = Figure(figsize=(3.4 * columns, 3.3 * rows + 0.7), layout="constrained")
     for k, panel in enumerate(panels):
         points, labels, middle, half = _embedded(panel)
-        ax = _axes3d(figure, rows, columns, k + 1, label(panel["method"]), height=1.0, y=1.04)
+        ax = _axes3d(figure, rows, columns, k + 1, label(panel["method"]), height=1.0, y=1.05)
         ax.view_init(**_view(points, labels, near=0.15 * half))
-        ax.scatter(*points.T, c=[PETROFF10[int(c) % 10] for c in labels], s=7, linewidths=0, depthshade=False)
+        ax.scatter(*points.T, c=[PETROFF10[int(c) % 10] for c in labels], s=6, linewidths=0, depthshade=False)
         ax.set(**{f"{axis}lim": (a - half, a + half) for axis, a in zip("xyz", middle, strict=True)})
         for axis, name in zip((ax.xaxis, ax.yaxis, ax.zaxis), "₁₂₃", strict=True):
             axis.set_label_text(f"z{name}")
-            axis.labelpad = -2
-        box = {"fc": "white", "ec": "none", "alpha": 0.7, "pad": 0.6}
-        for place, names in _places(points, labels, near=0.04 * half).items() if short else ():
-            ax.text(
-                *place, ", ".join(classes[c] for c in names), ha="center", va="center", fontsize=8, bbox=box, zorder=9
-            )
-    drawn = np.unique(np.concatenate([np.asarray(panel["labels"]) for panel in panels])).astype(int)
-    handles = [Line2D([], [], marker="o", ls="", ms=7, color=PETROFF10[c % 10], label=classes[c]) for c in drawn]
-    figure.legend(
-        handles=handles, loc="outside lower center", ncols=10 if short else 5, title="class", columnspacing=1.2
-    )
+            axis.labelpad = -3
+            axis.set_major_locator(MaxNLocator(3, prune="both"))
+        box = {"fc": "white", "ec": "none", "alpha": 0.6, "pad": 0.4}
+        places = _places(points, labels, near=0.04 * half)
+        center = np.mean([*places], axis=0)
+        for mean, names in places.items():
+            out = np.array(mean) - center
+            there = mean + 0.28 * half * (out / (np.linalg.norm(out) or 1))
+            ax.plot(*np.stack([mean, there]).T, color=INK, lw=0.6, zorder=9)
+            words = ", ".join(classes[c] for c in names)
+            ax.text(*there, words, ha="center", va="center", fontsize=9 if len(words) < 5 else 7.5, bbox=box, zorder=10)
+    _class_legend(figure, panels, classes)
+    _heading(figure, title)
     return figure
 
 
@@ -634,15 +666,21 @@ def accuracy_curve(
 
     eps (E,) in L2 units; `correct` maps a method (or any name) to the counts (E,) still right out of `total` images;
     `levels` draws dotted lines at the tables' levels; `marks` maps a name to its accuracies in % there, where they are not on its
-    line. Raises ValueError: shapes, or counts outside 0..total.
+    line: a diamond, a square for a dashed line. Raises ValueError: shapes, or counts outside 0..total.
     """
     figure, ax = _axes(xlabel, f"{ylabel} (%), n = {total}", title)
     _accuracy(ax, eps, correct, total, levels)
-    look: Any = {"marker": "D", "ms": 6, "mfc": "white", "mew": 1.6, "ls": "", "zorder": 5}
+    look: Any = {"ms": 6, "mfc": "white", "mew": 1.6, "ls": "", "zorder": 5}
+    shapes = []
     for style, name in zip(_styles(correct), correct, strict=True):
         at = (marks or {}).get(name, {})
-        ax.plot(list(at), list(at.values()), mec=style["color"], **look)
-    further = [Line2D([], [], mec=INK, label="scaled back to ε and tested, as in the tables", **look)] if marks else []
+        shapes.append("s" if style["ls"] == "--" else "D")
+        ax.plot(list(at), list(at.values()), mec=style["color"], marker=shapes[-1], **look)
+    further = [
+        Line2D([], [], mec=INK, marker=shape, label=f"{of}scaled back to ε and tested, as in the tables", **look)
+        for shape, of in (("D", ""), ("s", "dashed: "))
+        if marks and shape in shapes
+    ]
     _legend_below(figure, list(correct), levels, further, columns=2)
     figure.set_figheight(4.2 + 0.13 * (len(correct) + bool(levels) + bool(marks)))  # a legend of two columns
     return figure
@@ -666,19 +704,18 @@ def _accuracy(
 def accuracy_panels(panels: Sequence[Panel], total: int, *, levels: Sequence[float] = (), title: str = "") -> Figure:
     """`accuracy_curve` for several attacks: each panel has a `title`, `eps` (E,), `correct`, a method's counts (E,), and, if what
     is counted is no accuracy, its `ylabel`."""
-    columns = 2 if len(_panels(panels)) == 4 else min(3, len(panels))
-    rows = -(-len(panels) // columns)
+    rows, columns = _grid(len(_panels(panels)))
     figure = Figure(figsize=(3.7 * columns, 3.1 * rows + 0.8), layout="constrained")
     names = list(dict.fromkeys(name for panel in panels for name in panel["correct"]))
     for k, panel in enumerate(panels):
         ax = figure.add_subplot(rows, columns, k + 1)
-        _accuracy(ax, panel["eps"], panel["correct"], total, levels, alpha=0.15 if len(names) <= 3 else 0.06)
+        _accuracy(ax, panel["eps"], panel["correct"], total, levels, alpha=0.15 if len(names) <= 3 else 0.1)
         ax.set_title(panel["title"])
         ax.set(xlabel="perturbation, L2 norm" if k + columns >= len(panels) else "")
         named, beside = (panels[i].get("ylabel", "accuracy") for i in (k, max(k - 1, 0)))
         ax.set(ylabel=f"{named} (%), n = {total}" if k % columns == 0 or named != beside else "")
     _legend_below(figure, names, levels)
-    figure.suptitle(title, x=0.01, ha="left", weight="bold")
+    _heading(figure, title)
     return figure
 
 
@@ -702,10 +739,10 @@ def norm_violins(panels: Sequence[Panel], *, levels: Sequence[float] = (), title
     """Distributions of smallest perturbations, one panel per attack, one violin per method, on a logarithmic axis.
 
     Each panel: `title`; `norms`, a method's (N,) as in `norm_distribution`. Images wrong before (0) are left out; those
-    never misled (inf) are counted beside the violin. Black: the median of what is drawn, and its middle half.
+    never misled (inf) are counted beneath the violin. Black: the median of what is drawn, and its middle half.
     """
     names = list(dict.fromkeys(name for panel in _panels(panels) for name in panel["norms"]))
-    figure = Figure(figsize=(4.4 * len(panels) + 1.2, 0.5 * len(names) + 1.7), layout="constrained")
+    figure = Figure(figsize=(3.1 * len(panels) + 1.2, 0.5 * len(names) + 2.1), layout="constrained")
     axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
     for ax, panel in zip(axes, panels, strict=True):
         for style, (name, values) in zip(_styles(panel["norms"]), panel["norms"].items(), strict=True):
@@ -721,20 +758,23 @@ def norm_violins(panels: Sequence[Panel], *, levels: Sequence[float] = (), title
                 ax.plot([low, high], [at, at], color=INK, lw=2, solid_capstyle="butt")
                 ax.plot(middle, at, "o", color="white", mec=INK, ms=5)
             if missing := int(np.isinf(norms).sum()):
-                box = {"fc": "white", "ec": "none", "alpha": 0.8, "pad": 0.5}
                 words, where = f"{missing} of {len(norms)} never misled", ax.get_yaxis_transform()
-                ax.text(0.99, at, words, transform=where, ha="right", va="center", fontsize=8, bbox=box)
+                ax.text(0.02, at - 0.42, words, transform=where, va="center", fontsize=8)
         for level in levels:
             ax.axvline(np.log10(level), color=INK, linestyle=":", linewidth=1)
         ax.set_title(panel["title"])
-        ax.set(xlabel="smallest perturbation found, L2 norm", ylim=(-0.6, len(names) - 0.4))
+        ax.set(ylim=(-0.7, len(names) - 0.4))
         ax.xaxis.set_major_formatter(lambda value, _: f"{10**value:.3g}")
     axes[0].set_yticks(range(len(names))[::-1], [label(name) for name in names])
     low, high = axes[0].get_xlim()
     ticks = [np.log10(t * 10.0**e) for e in range(-4, 4) for t in ((1, 2, 5) if high - low < 2.5 else (1, 3))]
     axes[0].set(xticks=[t for t in ticks if low <= t <= high], xlim=(low, high))
-    _legend_below(figure, [], levels)
-    figure.suptitle(title, x=0.01, ha="left", weight="bold")
+    figure.supxlabel("smallest perturbation found, L2 norm (log scale)", fontsize=10)
+    middle = Line2D(
+        [], [], color=INK, lw=2, marker="o", mfc="white", ms=5, label="median and middle half of what is drawn"
+    )
+    _legend_below(figure, [], levels, [middle])
+    _heading(figure, title)
     return figure
 
 
@@ -746,7 +786,7 @@ def loss_and_accuracy(loss: Mapping[str, ArrayLike], accuracy: Mapping[str, Arra
     """
     figure = Figure(figsize=(9.2, 4.4), layout="constrained")
     for ax, series, words in zip(
-        figure.subplots(1, 2), (loss, accuracy), ("mean cross-entropy (nats)", "accuracy (%)"), strict=True
+        figure.subplots(1, 2), (loss, accuracy), ("mean cross-entropy (nats, log scale)", "accuracy (%)"), strict=True
     ):
         steps = len(np.asarray(next(iter(series.values()))))
         for style, (name, values) in zip(_styles(series), series.items(), strict=True):
@@ -758,7 +798,7 @@ def loss_and_accuracy(loss: Mapping[str, ArrayLike], accuracy: Mapping[str, Arra
     figure.axes[0].yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     figure.axes[1].set_ylim(-2, 102)
     _legend_below(figure, list(loss))
-    figure.suptitle(title, x=0.01, ha="left", weight="bold")
+    _heading(figure, title)
     return figure
 
 
@@ -793,16 +833,16 @@ def curves(
     *,
     title: str = "",
     marks: Mapping[str, tuple[float, float]] | None = None,
-    zero: bool = False,
+    zero: str = "",
 ) -> Figure:
     """Plain lines: `series` maps a name to (X,) over x (X,); `marks` names points (x, y), or
-    leaves them blank; `zero` draws y = 0."""
+    leaves them blank; `zero` draws x = 0 or y = 0, as it says."""
     x = _array("x", x, None)
     figure, ax = _axes(xlabel, ylabel, title)
     for (name, values), style in zip(series.items(), _styles(series), strict=True):
         ax.plot(x, _array(name, values, len(x)), **style)
     if zero:
-        ax.axhline(0, color=INK, linewidth=1)
+        {"x": ax.axvline, "y": ax.axhline}[zero](0, color=INK, linewidth=1)
     for name, point in (marks or {}).items():
         ax.plot(*point, "o", color=INK, zorder=5)
         if not name.strip():

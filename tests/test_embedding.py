@@ -1,10 +1,12 @@
+import dataclasses
 import math
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from isce import data, embedding, losses
+from isce import data, embedding, losses, train
+from isce.evaluate import Evaluation, predict
 from isce.methods import LinearHead
 from isce.models import Classifier
 from isce.train import Spec
@@ -47,6 +49,28 @@ def test_the_nearest_mean_is_that_of_training_points() -> None:
 def test_separation_does_not_depend_on_the_features_scale() -> None:
     small, large = (embedding.separation(c * cloud(1.0), LABELS, c * cloud(1.0), LABELS) for c in (1e-2, 1e2))
     assert small == pytest.approx(large, abs=1e-4)
+
+
+def test_figure_4_can_be_drawn_from_its_record_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = Spec("digits", "lenet5", "sce", epochs=2, embedding_dim=3)
+    search = Evaluation(spec, "deepfool_50@raw", (0.5,), 60)
+    assert embedding.find_clouds(search) is None
+    made = embedding.load_or_embed(search, "cpu")
+    model, test = train.load_or_train(spec, "cpu"), data.subset(data.load("digits").test, 60)
+    z = embedding.features(model, data.to_float(test.images))
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "load_or_train", lambda *_: pytest.fail("the record is there"))
+        found = embedding.load_or_embed(search, "cpu")
+    assert made.items() <= found.items()
+    cloud = embedding.cloud_of(found)
+    assert (cloud["points"] == z.numpy()).all()
+    assert (cloud["labels"] == test.labels.numpy()).all()
+    assert [len(part) for part in embedding.cloud_of(found, 7).values()] == [7, 7]
+    right = predict(model, data.to_float(test.images)) == test.labels
+    worst = min(100 * right[test.labels == c].double().mean().item() for c in test.labels.unique())
+    assert found["worst_class"] == pytest.approx(worst)
+    assert found["median_norm"] == pytest.approx(z.norm(dim=1).median().item())
+    assert embedding.find_clouds(dataclasses.replace(search, n=50)) is None
 
 
 def test_outside_counts_what_lies_off_the_clean_points() -> None:

@@ -73,6 +73,13 @@ def test_inference_region_shows_the_points_and_the_share_misclassified() -> None
     np.testing.assert_array_equal(grey.get_offsets(), region()["clean"])
     np.testing.assert_array_equal(orange.get_offsets(), region()["adversarial"])
     assert titles(figure)[0] == "SCE\nmisclassified: clean 25 %, adversarial 50 %"
+    for text in ax.texts:  # a class's number stands where that class is decided for
+        x, y = text.get_position()
+        left, right, bottom, top = region()["extent"]
+        rows, columns = np.shape(region()["decision"])
+        row, column = (y - bottom) / (top - bottom) * (rows - 1), (x - left) / (right - left) * (columns - 1)
+        assert text.get_text() == str(region()["decision"][round(row)][round(column)])
+    assert len(ax.texts) == len(np.unique(region()["decision"]))
 
 
 def test_label_regression_draws_the_four_panels_as_given() -> None:
@@ -160,13 +167,14 @@ def test_ablation_spread_shows_the_grid_the_seeds_and_the_band_of_chance() -> No
     wide, narrow = figure.axes
     points = [line for line in wide.lines if line.get_marker() == "o"]
     np.testing.assert_array_equal([line.get_ydata() for line in points], accuracy.T)
-    (seeds,) = (line for line in wide.lines if line.get_marker() == "D")
+    seeds, of_the_grid = (line for line in wide.lines if line.get_marker() == "D")
     np.testing.assert_array_equal(seeds.get_ydata(), [49.0, 52.0])
+    np.testing.assert_array_equal(of_the_grid.get_ydata(), [49.0])
     assert min(seeds.get_xdata()) > len(S) - 0.5  # beside the grid
     ends = [ax.patches[0].get_y() + np.array([0, ax.patches[0].get_height()]) for ax in (wide, narrow)]  # type: ignore[attr-defined]
     np.testing.assert_allclose(ends, [[40, 60], [49.02, 50.98]])  # 1.96 standard deviations of 5 and of 0.5 points
     words = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert words[2:] == [f"m = {m:g}" for m in M]
+    assert words[4:] == [f"m = {m:g}" for m in M]
 
 
 def test_condition_surface_draws_zero_where_z_changes_sign() -> None:
@@ -190,7 +198,7 @@ def test_condition_map_shows_shares_points_and_marks() -> None:
     assert titles(figure) == ["any", "any"]
     np.testing.assert_array_equal(figure.axes[0].collections[-1].get_offsets(), [[0.0, 1.0]])
     words = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert words == ["beyond it z > 0 nowhere", "I-SCE, adversarial", "here", "unit logits of ten classes lie inside"]
+    assert words == ["right of it z > 0 nowhere", "I-SCE, adversarial", "here", "unit logits of ten classes lie inside"]
 
 
 def test_gain_curve_draws_pairs_on_the_curve_and_an_arrow_between_their_medians() -> None:
@@ -315,7 +323,7 @@ def test_loss_and_accuracy_side_by_side() -> None:
 
 
 def test_curves() -> None:
-    ax = plots.curves([0, 1], {"a": [1, 2], "b": [3, 4]}, "x", "y", marks={"here": (0.5, 2.0)}, zero=True).axes[0]
+    ax = plots.curves([0, 1], {"a": [1, 2], "b": [3, 4]}, "x", "y", marks={"here": (0.5, 2.0)}, zero="y").axes[0]
     np.testing.assert_array_equal(ax.lines[1].get_ydata(), [3, 4])
     assert [text.get_text() for text in ax.texts] == ["here"]
 
