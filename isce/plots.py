@@ -769,7 +769,7 @@ def norm_violins(panels: Sequence[Panel], *, levels: Sequence[float] = (), title
     low, high = axes[0].get_xlim()
     ticks = [np.log10(t * 10.0**e) for e in range(-4, 4) for t in ((1, 2, 5) if high - low < 2.5 else (1, 3))]
     axes[0].set(xticks=[t for t in ticks if low <= t <= high], xlim=(low, high))
-    figure.supxlabel("smallest perturbation found, L2 norm (log scale)", fontsize=10)
+    axes[len(axes) // 2].set(xlabel="smallest perturbation found, L2 norm (log scale)")
     middle = Line2D(
         [], [], color=INK, lw=2, marker="o", mfc="white", ms=5, label="median and middle half of what is drawn"
     )
