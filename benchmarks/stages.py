@@ -19,8 +19,8 @@ import dataclasses
 import time
 from collections.abc import Iterator
 
-from isce import evaluate, methods, profiles, record, train
-from isce.evaluate import Evaluation
+from isce import evaluate, evaluations, methods, profiles, record, train
+from isce.evaluations import Evaluation
 
 
 def kind(profile: profiles.Profile, block: str, net: str, attack: str) -> str:
@@ -96,17 +96,17 @@ def main() -> None:
 
     for name, all_of_it in asked.items():
         wanted = chosen(all_of_it, names, args.seeds, args.n)
-        specs = [spec for e in wanted if evaluate.find_whole(e) is None for spec in networks(e)]
+        specs = [spec for e in wanted if evaluations.find_whole(e) is None for spec in networks(e)]
         missing = [spec for spec in {spec.run_id: spec for spec in specs}.values() if not train.known(spec)]
         began, attacked = time.perf_counter(), 0
         train.train_all(missing, args.device, progress=False, at_once=args.at_once, more=left)
         trained = sum(map(train.known, missing))
         # Found anew: a network that only results/ had records of is another now, and they do not count beside it.
-        evaluations = [e for e in wanted if evaluate.find_whole(e) is None]
+        evaluations = [e for e in wanted if evaluations.find_whole(e) is None]
         between = time.perf_counter()
         for evaluation in evaluations:
             if left():
-                evaluate.load_or_evaluate(evaluation, args.device, progress=False)
+                evaluations.load_or_evaluate(evaluation, args.device, progress=False)
                 attacked += 1
         if trained or attacked:
             made = {"trained": trained, "training, s": between - began}

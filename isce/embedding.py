@@ -12,7 +12,8 @@ from torch import Tensor
 
 from isce import data, record, train
 from isce.attacks.common import held
-from isce.evaluate import Evaluation, predict
+from isce.evaluate import predict
+from isce.evaluations import Evaluation
 from isce.losses import normalize_logits
 from isce.methods import LinearHead
 from isce.models import Classifier

@@ -12,7 +12,8 @@ import yaml
 from isce import data, methods, paper, record
 from isce.attacks.common import real, whole
 from isce.data import DATASETS
-from isce.evaluate import Evaluation, default_levels, parse
+from isce.evaluate import default_levels, parse
+from isce.evaluations import Evaluation
 from isce.models import BACKBONES
 from isce.train import Spec
 

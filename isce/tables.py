@@ -11,32 +11,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
-from scipy.stats import binom
 
 from isce import paper, record
 from isce.data import DATASETS
-from isce.evaluate import Evaluation, attack_of, find, find_or_evaluate, parse, unpack
+from isce.evaluate import attack_of, parse
 from isce.evaluate import label as attack_label
+from isce.evaluations import Evaluation, find, find_or_evaluate, unpack
 from isce.methods import get
 from isce.models import BACKBONES
 from isce.profiles import Profile
+from isce.statistics import LEVEL, best, nested, spread
 
 NO_RECORD = "not run"
-LEVEL = 0.05  # of every test
 FORMATS = {"markdown": "md", "latex": "tex", "html": "html"}
-
-
-def spread(values: Sequence[float], n: int) -> dict[str, Any]:
-    """Accuracies in %, one per seed, each over n images -> accuracy, low, high, std, n, seeds.
-
-    low, high: Wilson's 95 % interval over images, of the mean where there are several seeds. It counts n images, not
-    n x seeds, since models of several seeds fail on the same images: never too narrow, and too wide where they do not.
-    std: the standard deviation over several seeds, the other source of doubt, which no count of images makes smaller.
-    """
-    mean = sum(values) / len(values)
-    low, high = record.wilson(mean * n / 100, n)
-    std = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1)) if len(values) > 1 else math.nan
-    return {"accuracy": mean, "low": low, "high": high, "std": std, "n": n, "seeds": len(values)}
 
 
 def measure(evaluations: Sequence[Evaluation], level: int = 0) -> dict[str, Any] | None:
@@ -56,74 +43,10 @@ def measure(evaluations: Sequence[Evaluation], level: int = 0) -> dict[str, Any]
     }
 
 
-def nested(found: Sequence[dict[int, np.ndarray]]) -> list[dict[int, np.ndarray]]:
-    """Outcomes by seed -> the same on the images that all of them have: every n is the first n of one permutation."""
-    n = min((len(right) for seeds in found for right in seeds.values()), default=0)
-    return [{seed: right[:n] for seed, right in seeds.items()} for seeds in found]
-
-
-def shared(found: Sequence[dict[int, np.ndarray]]) -> list[dict[int, np.ndarray]]:
-    """Outcomes by seed, of the seeds that all have, and `nested`: what another seed lacks costs none of these images."""
-    seeds = sorted(set.intersection(*map(set, found)))
-    return nested([{seed: right[seed] for seed in seeds} for right in found])
-
-
 def commit_of(done: dict[str, Any]) -> str:
     """The commit that made a record, and whether its tree was changed beyond it, as it is shown."""
     source = done["provenance"]
     return source["commit"][:10] + (" with changes" if source.get("dirty") else "")
-
-
-def sign_flip(differences: np.ndarray) -> float:
-    """Exact two-sided randomisation test that paired differences (n,), whole numbers, lie around 0: the p-value.
-
-    Under the null hypothesis each difference would as soon have the other sign. Where all are -1, 0 or 1 it is McNemar's.
-    """
-    sizes, counts = np.unique(np.abs(differences), return_counts=True)
-    sums = np.ones(1)  # the probabilities of the sum: -total, 2 - total, ..., total
-    for size, count in zip(sizes[sizes > 0], counts[sizes > 0], strict=True):
-        own = np.zeros(size * count + 1)
-        own[::size] = binom.pmf(np.arange(count + 1), count, 0.5)
-        sums = np.convolve(sums, own)
-    total = len(sums) - 1
-    as_far = np.abs(2 * np.arange(total + 1) - total) >= abs(differences.sum())
-    return min(1.0, float(sums[as_far].sum()))
-
-
-def p_below(ours: dict[int, np.ndarray], theirs: dict[int, np.ndarray]) -> float:
-    """The p-value for `theirs` being below `ours`, outcomes by seed as from `outcomes`: `sign_flip` of the seeds that are right
-    on an image, ours less theirs. An image counts once: its outcomes under several seeds are not independent.
-
-    1.0 unless ours is above with every seed that both have (a seed is one start and one order of batches for all methods), or
-    where they share none: a test over images knows nothing of other trainings.
-    """
-    ours, theirs = shared([ours, theirs])
-    lead = [ours[seed].astype(int) - theirs[seed] for seed in ours]
-    return sign_flip(np.sum(lead, axis=0)) if lead and all(one.sum() > 0 for one in lead) else 1.0
-
-
-def not_rejected(p: dict[str, float]) -> list[str]:
-    """The names whose hypothesis Holm's step-down procedure keeps at LEVEL (Holm 1979)."""
-    order = sorted(p, key=lambda name: p[name])
-    kept = (k for k, name in enumerate(order) if p[name] * (len(order) - k) >= LEVEL)
-    return order[next(kept, len(order)) :]
-
-
-def best(found: dict[str, dict[int, np.ndarray]]) -> dict[str, str]:
-    """A column's marks, from each method's outcomes by seed: "best" for one significantly above every other; where none
-    is, "tied" for the highest and all that are not significantly below it.
-
-    No mark where a method has no record ("best" would be untested), nor where all would be tied.
-    """
-    if not all(found.values()):
-        return {}
-    found = dict(zip(found, nested(list(found.values())), strict=True))
-    means = {method: np.mean([right.mean() for right in seeds.values()]) for method, seeds in found.items()}
-    top = max(means, key=lambda method: means[method])
-    tied = not_rejected({method: p_below(found[top], seeds) for method, seeds in found.items() if method != top})
-    if len(tied) == len(found) - 1:
-        return {}
-    return dict.fromkeys([top, *tied], "tied") if tied else {top: "best"}
 
 
 def cells(number: int, profile: Profile, methods: Sequence[str] | None = None) -> pd.DataFrame:

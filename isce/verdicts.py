@@ -15,16 +15,16 @@ import numpy as np
 import pandas as pd
 import torch
 from pandas.io.formats.style import Styler
-from scipy.stats import chi2
-from scipy.stats import f as f_distribution
 from torch import Tensor
 
 from isce import methods, paper, record, theory, train
 from isce.data import DATASETS
-from isce.evaluate import find, find_whole, label, parse, unpack
+from isce.evaluate import label, parse
+from isce.evaluations import find, find_whole, unpack
 from isce.methods import METHODS
 from isce.profiles import Profile
-from isce.tables import LEVEL, outcomes, p_below, shared, worst_outcomes
+from isce.statistics import LEVEL, ablation_test, p_below, shared
+from isce.tables import outcomes, worst_outcomes
 
 STANDS, PART, FAILS, OPEN = "stands", "stands in part", "fails", "not run"
 UNDECIDED = "undecided"  # some of what the rule counts has a record, and the rest could turn the verdict
@@ -344,53 +344,6 @@ def _ablation(profile: Profile, arm: str) -> Finding:
     measured += (f"; not run: {', '.join(missing)}" if missing else "") + open_to
     n, seeds = profile.figures["ablation_n"], profile.figures["ablation_seeds"] - 1
     return Finding(verdict, measured, f"{n} validation images", f"F test, grid over {seeds} other seeds, p < {LEVEL}")
-
-
-def ablation_test(grid: np.ndarray, seeds: np.ndarray, sides: tuple[int, int]) -> tuple[str, float]:
-    """Do accuracies vary more over settings than over trainings of one setting? In words, and the p-value of an F test.
-
-    grid (S * M, n), row by row of `sides`; seeds (R, n): which of the same n images each network is right on. That the networks of
-    a grid differ at all (`cochran`) says little, where those of one setting do, too. In the words stand as well how wide
-    a grid the test would see, in points, and `factors`, which asks the grid alone.
-    """
-    over_grid, over_seeds = (100 * right.mean(1) for right in (grid, seeds))
-    ratio, freedom = over_grid.var(ddof=1) / max(over_seeds.var(ddof=1), 1e-9), (len(grid) - 1, len(seeds) - 1)
-    words = [
-        f"{len(right)} {what} {a.min():.1f} to {a.max():.1f} % (sd {a.std(ddof=1):.2f}, Cochran's Q p = {cochran(right):.1g})"
-        for right, a, what in ((grid, over_grid, "settings"), (seeds, over_seeds, "seeds of one"))
-    ]
-    of_s, of_m = factors(over_grid.reshape(sides))
-    least = math.sqrt(f_distribution.isf(LEVEL, *freedom))
-    words += [
-        f"significant from {least:.1f} times the seeds' sd on, {least * over_seeds.std(ddof=1):.2f} points",
-        f"within the grid, additively: s p = {of_s:.2g}, m p = {of_m:.2g}",
-    ]
-    return ", ".join(words), float(f_distribution.sf(ratio, *freedom))
-
-
-def factors(accuracies: np.ndarray) -> tuple[float, float]:
-    """Two-way analysis of variance of accuracies (S, M), one per cell: the p-values that rows, and that columns, play no part."""
-    rows, columns = accuracies.mean(1, keepdims=True), accuracies.mean(0, keepdims=True)
-    rest = accuracies - rows - columns + accuracies.mean()
-    free = [side - 1 for side in accuracies.shape]
-    noise = max(float((rest**2).sum()) / (free[0] * free[1]), 1e-9)
-    effects = [
-        float(((means - accuracies.mean()) ** 2).sum()) * other
-        for means, other in zip((rows, columns), accuracies.shape[::-1], strict=True)
-    ]
-    p = [
-        float(f_distribution.sf(effect / k / noise, k, free[0] * free[1]))
-        for effect, k in zip(effects, free, strict=True)
-    ]
-    return p[0], p[1]
-
-
-def cochran(right: np.ndarray) -> float:
-    """Cochran's Q test that k networks, (k, n) booleans over the same images, have one accuracy: the p-value (Cochran 1950)."""
-    of_network, of_image, k = right.sum(1), right.sum(0), len(right)
-    unlike = (of_image * (k - of_image)).sum()  # images on which the networks differ
-    q = k * (k - 1) * ((of_network - of_network.mean()) ** 2).sum() / max(unlike, 1)
-    return float(chi2.sf(q, k - 1))
 
 
 def _separation(profile: Profile, arm: str) -> Finding:

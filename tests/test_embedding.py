@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from isce import data, embedding, losses, train
-from isce.evaluate import Evaluation, predict
+from isce.evaluate import predict
+from isce.evaluations import Evaluation
 from isce.methods import LinearHead
 from isce.models import Classifier
 from isce.train import Spec

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from isce import methods, paper, profiles, record, tables
-from isce.evaluate import Evaluation, find, unpack
-from isce.verdicts import ablation_test
+from isce import methods, paper, profiles, record, statistics, tables
+from isce.evaluations import Evaluation, find, unpack
+from isce.statistics import ablation_test
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -180,7 +180,7 @@ def fill(cell: str, sentence: str) -> str:
             ours, theirs = (outcomes(one, attack, level) for one in method.split(">"))
             pairs = paired(ours, theirs)
             if form == "p":
-                return listed([f"{tables.sign_flip(a.astype(int) - b):.2g}" for a, b in pairs])
+                return listed([f"{statistics.sign_flip(a.astype(int) - b):.2g}" for a, b in pairs])
             return listed([str((a & ~b).sum()) for a, b in pairs])
         if "-" in method:
             ours, theirs = (outcomes(one, attack, level) for one in method.split("-"))

@@ -17,9 +17,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from isce import attacks, checks, data, embedding, evaluate, methods, record, theory, train
+from isce import attacks, checks, data, embedding, evaluate, evaluations, methods, record, theory, train
 from isce.data import Split
-from isce.evaluate import ATTACKS, Evaluation
+from isce.evaluate import ATTACKS
+from isce.evaluations import Evaluation
 from isce.models import Classifier
 from isce.train import Spec
 
@@ -158,10 +159,10 @@ def test_records(away: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for method, attack in (("isce", "clean"), ("isce", "deepfool_10@raw"), ("random", "pgd_un_10@eot20")):
         wanted = Evaluation(Spec("digits", "lenet5", method, epochs=2), attack, (0.5,), 12)
         for evaluation in (wanted, dataclasses.replace(wanted, n=20)):  # the second goes on with the first
-            done = evaluate.load_or_evaluate(evaluation, progress=False)
+            done = evaluations.load_or_evaluate(evaluation, progress=False)
         assert (done["provenance"]["device"], done["n"], done["earlier"][0]["n"]) == ("meta", 20, 12)
     arm_a = Evaluation(Spec("digits", "resnet32", "isce", arm="A", epochs=1), "as_coded_5", (0.01,), 20)
-    assert evaluate.load_or_evaluate(arm_a, progress=False)["n"] == 20
+    assert evaluations.load_or_evaluate(arm_a, progress=False)["n"] == 20
     checked = checks.load_or_check(
         Spec("digits", "lenet5", "isce", epochs=2), eps=0.5, n=8, progress=False, steps=3, queries=20
     )

@@ -3,9 +3,7 @@
 import dataclasses
 import itertools
 import json
-import re
 import shutil
-import statistics
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from isce import methods, profiles, publish, record, train
-from isce.evaluate import load_or_evaluate, pack
+from isce import pages, publish, record, train
+from isce.evaluations import load_or_evaluate, pack
 from isce.profiles import Profile
 
 
@@ -118,35 +116,6 @@ def test_publish_copies_what_figures_3_and_4_show_and_what_nobody_asked_for(
     assert sorted(publish.publish("digits")) == sorted(str(p.relative_to(record.runs_dir())) for p in paths)
 
 
-def test_standing_counts_records_and_names_what_has_none(
-    digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ISCE_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(record, "results_dir", lambda: tmp_path / "none")
-    parts, everything = digits.parts(), "everything, the training too"
-    counts, gaps = publish.standing(digits)
-    assert [*counts["what"]] == [*parts]
-    assert {cell.split(" of ")[0] for cell in counts["attacks with a record"]} == {"0"}
-    assert {*gaps["without a record"]} == {everything}
-    assert {(e.spec.dataset, e.spec.backbone) for e in parts["cifar10/cnn8"]} == {("digits", "cnn8")}
-
-    asked = digits.evaluation("mnist", "lenet5", "sce", "pgd_un_50")
-    load_or_evaluate(dataclasses.replace(asked, n=15), "cpu", progress=False)
-    counts, gaps = publish.standing(digits)
-    row = counts.set_index("what").loc["mnist/lenet5"]
-    networks = {e.spec.trained().folder for e in parts["mnist/lenet5"]}
-    assert row["networks trained"] == f"1 of {len(networks)}"
-    assert row["attacks with a record"] == f"1 of {len(parts['mnist/lenet5'])}"
-    assert row["of them on all images asked for"] == 0
-    lenet = gaps[gaps["what"] == "mnist/lenet5"].set_index("methods")["without a record"]
-    assert "DF 50" in lenet["SCE"]
-    assert "PGD un 50," not in lenet["SCE"]
-    assert lenet["Random"] == "every attack"  # on the weights of SCE
-    load_or_evaluate(dataclasses.replace(asked, n=asked.n + 5), "cpu", progress=False)  # more than asked for
-    again = publish.standing(digits)[0].set_index("what").loc["mnist/lenet5"]
-    assert again["of them on all images asked for"] == 1
-
-
 @pytest.mark.parametrize("method", ["isce", "random"])  # Random has the weights of SCE
 def test_publish_does_not_part_a_network_from_its_attacks(
     method: str, digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -224,13 +193,14 @@ def other_fit(fit: Callable[..., Any]) -> Callable[..., Any]:
 
 def test_documents_show_what_was_copied(digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ISCE_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(publish, "load", lambda _: digits)
+    for module in (publish, pages):
+        monkeypatch.setattr(module, "load", lambda _: digits)
     monkeypatch.setattr(record, "results_dir", lambda: tmp_path / "results")
     load_or_evaluate(digits.evaluation("mnist", "lenet5", "isce", "deepfool_10"), "cpu", progress=False)
     publish.publish("digits")
     load_or_evaluate(digits.evaluation("mnist", "lenet5", "isce", "pgd_un_50"), "cpu", progress=False)
     monkeypatch.setenv("ISCE_RUNS", str(tmp_path / "none"))  # as `make results` does
-    publish.write("digits")
+    pages.write("digits")
     words = (tmp_path / "results" / "digits.md").read_text()
     assert "Table 7" in words
     assert "Table 5" not in words
@@ -272,22 +242,6 @@ def test_the_longest_training_keeps_its_weights_while_there_is_room(
     assert (tmp_path / "long" / "made").is_file()
 
 
-def test_the_document_lists_the_checks_that_failed(
-    digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ISCE_RUNS", str(tmp_path))
-    monkeypatch.setattr(record, "results_dir", lambda: tmp_path / "none")
-    assert publish.masking(digits, "mnist", "lenet5").empty
-    found = [
-        {"name": name, "passed": passed, "numbers": {}, "source": "C", "says": "so"}
-        for name, passed in (("transfer", False), ("restarts", True), ("black box", None))
-    ]
-    path = digits.spec("mnist", "lenet5", "mmc").folder / "checks" / "0.json"
-    record.write_json(path, {"schema": record.SCHEMA, "parameters": {"n": 9, "eps": 0.5}, "checks": found})
-    (row,) = publish.masking(digits, "mnist", "lenet5").to_dict("records")
-    assert row == {"method": "MMC", "n": 9, "ε": 0.5, "failed": "transfer (of 2)"}
-
-
 def test_committed_weights_belong_to_their_records_and_are_small() -> None:
     root = Path(__file__).resolve().parents[1] / "results"
     weights = sorted(root.glob("*/model.safetensors"))
@@ -305,53 +259,3 @@ def test_committed_results_are_found_and_small() -> None:
         assert content is not None, path
         assert content["provenance"]["commit"] != "unknown"
         assert path.stat().st_size < 50_000
-
-
-@pytest.mark.parametrize("where", ["README.md", "results/README.md"])
-def test_the_readmes_show_the_committed_records(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ISCE_RUNS", str(tmp_path))  # results/ alone
-    words = (Path(__file__).resolve().parents[1] / where).read_text()
-    (again := tmp_path / "README.md").write_text(re.sub(r"\| I-SCE  .*", "| damaged", words))
-    assert again.read_text() != words
-    for name in ("cpu", "digits", "full"):
-        publish.update_readme(name, again)
-    assert again.read_text() == words
-
-
-@pytest.mark.parametrize("name", ["cpu", "full"])
-def test_the_document_shows_the_committed_records(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ISCE_RUNS", str(tmp_path))
-    profile = profiles.load(name)
-    assert (record.results_dir() / f"{name}.md").read_text() == publish.document(profile, publish.with_records(profile))
-
-
-def test_a_glance_takes_each_cell_from_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ISCE_RUNS", str(tmp_path))
-    lines = publish.glance([("full", "cifar10", "resnet32"), ("full", "mnist", "resnet32")]).splitlines()
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:]]
-    assert [(attack, method) for attack, method, *_ in rows] == [
-        (words if at == 0 else "", methods.get(method).label)
-        for words, _, of in publish.GLANCE
-        for at, method in enumerate(of)
-    ]
-    known: dict[tuple[str, str, str], list[tuple[float, float, float]]] = {}
-    for path in record.results_dir().glob("*-resnet32-*-seed?-*/attacks/*.json"):
-        done = record.read_json(path) or {}
-        asked, spec = done["evaluation"], done["evaluation"]["spec"]
-        top, n = done["results"][-1], 10_000 if asked["attack"] == "clean" else 1000
-        full = (spec["dataset"], spec["epochs"]) in {("cifar10", 60), ("mnist", 20)}
-        if full and done["n"] == n and top["level"] in {0.0, 0.5, 2.0}:
-            seeds = known.setdefault((spec["dataset"], asked["attack"], spec["method"]), [])
-            seeds.append((top["accuracy"], *top["interval"]))
-    keys = [(attack, method) for _, attack, of in publish.GLANCE for method in of]
-    for (attack, method), row in zip(keys, rows, strict=True):
-        for dataset, cell in zip(("cifar10", "mnist"), row[2:], strict=True):
-            match known.get((dataset, attack, method), []):
-                case []:
-                    assert cell == "not run"
-                case [alone]:
-                    fewer = " (1 of 3 seeds)" if dataset == "mnist" else ""  # as many as its column's others have
-                    assert cell == "{:.1f} [{:.1f}, {:.1f}]".format(*alone) + fewer
-                case several:
-                    accuracies = [accuracy for accuracy, _, _ in several]
-                    assert cell.startswith(f"{statistics.mean(accuracies):.1f} ± {statistics.stdev(accuracies):.1f} [")

@@ -1,7 +1,6 @@
 """Tables: every cell is a record's, and says so where there is none."""
 
 import dataclasses
-import itertools
 import json
 import re
 import shutil
@@ -11,10 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binomtest
 
-from isce import evaluate, methods, paper, profiles, record, tables
-from isce.evaluate import Evaluation, load_or_evaluate, pack
+from isce import evaluate, methods, paper, profiles, record, statistics, tables
+from isce.evaluations import Evaluation, load_or_evaluate, pack
 from isce.methods import METHODS
 from isce.profiles import Profile
 
@@ -106,71 +104,6 @@ def fake(profile: Profile, method: str, outcomes: dict[int, list[bool]], attack:
             results = [entry | {"level": level} for level in evaluation.levels]
             content = {"schema": record.SCHEMA, "n": len(bits), "results": results, "provenance": {"commit": "test"}}
             record.write_json(evaluation.path, json.loads(json.dumps(content)))
-
-
-def right(count: int, n: int = 100, first: int = 0) -> np.ndarray:
-    """Outcomes of n images, right from image `first` on, `count` of them."""
-    bits = np.zeros(n, dtype=bool)
-    bits[first : first + count] = True
-    return bits
-
-
-@pytest.mark.parametrize(
-    ("counts", "marks"),
-    [
-        ({"a": 60, "b": 20, "c": 20}, {"a": "best"}),
-        ({"a": 60, "b": 58, "c": 20}, {"a": "tied", "b": "tied"}),
-        ({"a": 60, "b": 60, "c": 20}, {"a": "tied", "b": "tied"}),
-        ({"a": 20, "b": 60, "c": 54}, {"b": "best"}),  # 6 to 0, p = 0.031, times 1: of two, the other is rejected first
-        ({"a": 20, "b": 60, "c": 54, "d": 54}, {"b": "tied", "c": "tied", "d": "tied"}),  # p = 0.031, times 2
-        ({"a": 60, "b": 59, "c": 58}, {}),  # nobody can be told apart
-        ({"a": 0, "b": 0, "c": 0}, {}),
-    ],
-)
-def test_best_needs_a_paired_test(counts: dict[str, int], marks: dict[str, str]) -> None:
-    assert tables.best({name: {0: right(count)} for name, count in counts.items()}) == marks
-
-
-def test_best_needs_a_record_of_every_method() -> None:
-    assert tables.best({"a": {0: right(60)}, "b": {0: right(20)}, "c": {}}) == {}
-
-
-def test_sign_flip_is_mcnemar_for_one_seed_and_exact_for_several() -> None:
-    rng = np.random.default_rng(0)
-    a, b = rng.random(500) < 0.6, rng.random(500) < 0.5
-    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
-    assert tables.sign_flip(a.astype(int) - b) == pytest.approx(binomtest(only_a, only_a + only_b).pvalue)
-    for differences in (np.array([3, -1, 2, 2, 0, 1, 3, -2]), np.array([0, 0]), np.array([4])):
-        signs = np.array(list(itertools.product([1, -1], repeat=len(differences))))
-        as_far = np.abs(signs @ differences) >= abs(differences.sum())
-        assert tables.sign_flip(differences) == pytest.approx(as_far.mean())
-
-
-def test_the_paired_test_counts_an_image_once_and_knows_its_direction() -> None:
-    high, low = {seed: right(54) for seed in range(3)}, {seed: right(50) for seed in range(3)}
-    assert tables.p_below(high, low) == pytest.approx(2 / 2**4)  # 4 images to 0; pooled over seeds it would be 12 to 0
-    assert tables.p_below({0: right(54)}, {0: right(50)}) == pytest.approx(2 / 2**4)
-    assert tables.p_below(low, high) == 1.0
-    assert tables.p_below({0: right(54)}, {}) == tables.p_below({}, {0: right(54)}) == 1.0
-    assert tables.p_below({0: right(54)}, {1: right(0)}) == 1.0  # no seed in common
-    assert tables.p_below({0: right(54), 1: right(0)}, {0: right(50)}) == pytest.approx(2 / 2**4)
-
-
-def test_a_method_is_above_another_where_it_is_with_every_seed() -> None:
-    below = {0: right(50), 1: right(10), 2: right(10)}
-    assert tables.p_below({0: right(60), 1: right(20), 2: right(11)}, below) < 0.01
-    assert (
-        tables.p_below({0: right(60), 1: right(60), 2: right(10)}, below) == 1.0
-    )  # a fourth training might as well lose
-
-
-def test_the_same_images_are_compared() -> None:
-    """60 against 50 of the same images is significant; of others it is not: the test is paired."""
-    assert tables.best({"a": {0: right(60)}, "b": {0: right(50)}}) == {"a": "best"}
-    assert tables.best({"a": {0: right(60)}, "b": {0: right(50, first=50)}, "c": {0: right(1)}}) == {
-        "a": "tied",
-        "b": "tied",
-    }
 
 
 @pytest.fixture
@@ -397,7 +330,7 @@ def test_records_of_fewer_images_are_shown_with_their_n(
     assert "n = 15 or 20 test images" in tables.caption(7, digits, long)
     found = [tables.outcomes(digits, "mnist", "lenet5", "isce", f"deepfool_{k}", 1) for k in (10, 50)]
     assert [len(right[0]) for right in found] == [15, 20]
-    assert [len(right[0]) for right in tables.nested(found)] == [15, 15]
+    assert [len(right[0]) for right in statistics.nested(found)] == [15, 15]
     met = tables.met(digits, "mnist", "lenet5", "isce", digits.eps["mnist"][1])
     assert len(tables.survivors(met, tables.met_by(digits, met))[0]) == 15
 

@@ -9,11 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy.stats import chi2
-from scipy.stats import f as f_distribution
 
 from isce import paper, profiles, record, theory, verdicts
-from isce.evaluate import Evaluation, pack
+from isce.evaluations import Evaluation, pack
 from isce.methods import METHODS
 from isce.profiles import Profile
 
@@ -338,20 +336,6 @@ def test_c7(digits: Profile) -> None:
     assert verdict(shorter, "C7") == verdicts.OPEN  # those networks are others
 
 
-def test_the_grid_is_measured_by_the_seeds() -> None:
-    """The F test against its own definition, on accuracies of 20 to 80 and of 49 to 51 %; Cochran's Q against McNemar's."""
-    images = np.arange(100)
-    grid, seeds = (np.stack([images < right for right in ends]) for ends in ([20, 40, 60, 80], [48, 49, 51, 52]))
-    words, p = verdicts.ablation_test(grid, seeds, (2, 2))
-    assert words.startswith("4 settings 20.0 to 80.0 % (sd 25.82, Cochran's Q p = ")
-    assert p == pytest.approx(f_distribution.sf(200, 3, 3))  # variances of 2000 / 3 and 10 / 3
-    assert "significant from 3.0 times the seeds' sd on, 5.56 points" in words  # the 5 % point of F(3, 3) is 9.28
-    assert verdicts.ablation_test(seeds, grid, (2, 2))[1] > 0.99
-    a, b = images < 60, images < 40
-    assert verdicts.cochran(np.stack([a, b])) == pytest.approx(float(chi2.sf(20**2 / 20, 1)))  # McNemar, no correction
-    assert verdicts.cochran(np.stack([a, a, a])) == 1.0
-
-
 @pytest.mark.parametrize(
     ("ours", "expected"),
     [([1, 1, 1], verdicts.STANDS), ([1, 0, 0], verdicts.PART), ([0, 0, 0], verdicts.FAILS)],
@@ -407,22 +391,6 @@ def test_c9(digits: Profile) -> None:
     assert found.verdict == verdicts.STANDS
     assert "f_i 0.953, sum 8.00 (all 100 images of one seed)" in found.measured
     assert "the shallow networks over both data sets: f_i 0.956, sum 8.00" in found.measured
-
-
-def test_factors_are_those_of_a_regression() -> None:
-    """Two-way analysis of variance against nested least squares: what leaving a factor out adds to the residuals."""
-    rng = np.random.default_rng(0)
-    table = rng.normal(size=(4, 5)) + np.arange(4)[:, None]
-    s, m = (np.eye(k)[index.ravel()] for k, index in zip((4, 5), np.indices((4, 5)), strict=True))
-
-    def rest(*parts: np.ndarray) -> float:
-        design = np.hstack([np.ones((20, 1)), *parts])
-        return float(((table.ravel() - design @ np.linalg.lstsq(design, table.ravel(), rcond=None)[0]) ** 2).sum())
-
-    expected = [
-        f_distribution.sf((rest(other) - rest(s, m)) / k / (rest(s, m) / 12), k, 12) for other, k in ((m, 3), (s, 4))
-    ]
-    assert verdicts.factors(table) == pytest.approx(expected)
 
 
 def test_several_seeds_are_paired_within_a_seed(digits: Profile) -> None:
