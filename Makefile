@@ -41,7 +41,10 @@ setup: $(READY)
 # One source of versions: pyproject.toml says what is needed, constraints.txt pins it.
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -c 'import sys; (3, 11) <= sys.version_info < (3, 14) or sys.exit("isce needs Python 3.11 to 3.13: make setup PYTHON=python3.12")'
-	$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || { test ! -f $(VENV)/pyvenv.cfg || rm -rf $(VENV); false; }
+	@$(BIN)/python -m pip --version > /dev/null 2>&1 || { \
+	  if test -e $(VENV) && ! test -f $(VENV)/pyvenv.cfg; then echo "$(VENV) is there, but no environment with pip: name another with VENV=" >&2; exit 1; fi; \
+	  new=$$(test -e $(VENV) || echo yes); \
+	  echo "$(PYTHON) -m venv $(VENV)"; $(PYTHON) -m venv $(VENV) || { test -z "$$new" || rm -rf $(VENV); exit 1; }; }
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps $(PEERS)
 	touch $@

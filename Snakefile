@@ -23,13 +23,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # jobs run side by side, each on 
 
 
 def papermill(notebook):
-    """A job's shell command. Its parameters are JSON, which is YAML too; papermill writes in place, so mv says done; each process to a
-    file of its own ($$), as two may make the same. Parameters that change no result, such as the device, are resources (`how`), so that
+    """A job's shell command. Its parameters are JSON, which is YAML too; papermill writes in place, so mv says done; each process to
+    files of its own ($$), as two may make the same. Parameters that change no result, such as the device, are resources (`how`), so that
     another device makes no finished job run again (jobs whose `how` differs cannot be grouped)."""
     return (
-        f"{shlex.quote(sys.executable)} -m papermill {shlex.quote(str(notebooks))}/{notebook}.ipynb {{output:q}}.$$.part"
-        " -k python3 --no-progress-bar -y {params.given:q} {resources.how} > {output:q}.log 2>&1"
-        " && mv {output:q}.$$.part {output:q} || (tail -n 4 {output:q}.log >&2; rm -f {output:q}.$$.part; false)"
+        f"own={{output:q}}.$$; if {shlex.quote(sys.executable)} -m papermill {shlex.quote(str(notebooks))}/{notebook}.ipynb"
+        ' "$own.part" -k python3 --no-progress-bar -y {params.given:q} {resources.how} > "$own.log" 2>&1;'
+        ' then mv "$own.part" {output:q}; mv "$own.log" {output:q}.log;'
+        ' else mv "$own.log" {output:q}.log; tail -n 4 {output:q}.log >&2; rm -f "$own.part"; false; fi'
     )
 
 
@@ -84,10 +85,16 @@ def networks(wildcards):
 # Of the jobs that make other records: versions, and every method's settings.
 recipes = [train.VERSION, evaluate.VERSION, checks.VERSION]
 recipes += [train.Spec(dataset, "lenet5", m).run_id for dataset in sorted({*profile.stand_in.values()}) for m in profile.methods]
+
+
+def code(*names):
+    """Checksums of modules that say, or draw, something of the records: a job whose module has changed runs again."""
+    return [record.sha256(Path(workflow.basedir) / "isce" / f"{name}.py")[:10] for name in names]
+
+
 # Of tables and report: what is asked of the records, and the code that says it of them.
-said_by = [record.config_dir() / f"{profile.name}.yaml"]
-said_by += [Path(workflow.basedir) / "isce" / f"{name}.py" for name in ("paper", "tables", "verdicts", "plots", "report")]
-shown = [record.sha256(path)[:10] for path in said_by]
+shown = [record.sha256(record.config_dir() / f"{profile.name}.yaml")[:10]]
+shown += code("paper", "statistics", "tables", "verdicts", "report")
 all_attacks = [
     f"{done}/attack-{block}-{backbone}-{job}-seed{seed}.ipynb"
     for block, backbone in profile.nets for job, names in enumerate(profile.attack_jobs)
@@ -217,6 +224,7 @@ rule figure:
     params:
         given=lambda w: json.dumps(figures[w.name]),
         recipes=recipes,
+        drawn=code("plots", "embedding", "theory"),
     shell:
         papermill("{wildcards.name}")
 

@@ -102,9 +102,9 @@ def main() -> None:
         train.train_all(missing, args.device, progress=False, at_once=args.at_once, more=left)
         trained = sum(map(train.known, missing))
         # Found anew: a network that only results/ had records of is another now, and they do not count beside it.
-        evaluations = [e for e in wanted if evaluations.find_whole(e) is None]
+        waiting = [e for e in wanted if evaluations.find_whole(e) is None]
         between = time.perf_counter()
-        for evaluation in evaluations:
+        for evaluation in waiting:
             if left():
                 evaluations.load_or_evaluate(evaluation, args.device, progress=False)
                 attacked += 1

@@ -84,7 +84,7 @@ DATASETS = {
 }
 
 
-FOLDERS = {"digits": "", "mnist": "MNIST", "cifar10": "cifar-10-batches-py"}  # torchvision's, in its root
+FOLDERS = {"mnist": "MNIST", "cifar10": "cifar-10-batches-py"}  # torchvision's, in its root
 
 
 def _decode(name: str, root: Path, download: bool) -> tuple[Split, Split | None]:
@@ -130,6 +130,8 @@ def load(name: str, root: str | Path | None = None, download: bool = True) -> Da
     try:
         first, test = _decode(name, root, download)
     except Exception as error:  # torchvision raises RuntimeError, OSError, EOFError, pickle's and zlib's errors alike
+        if name not in FOLDERS:
+            raise
         raise FileNotFoundError(
             f"{name} could not be read from {root} ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}): "
             + ("is there a network (HTTPS_PROXY is heeded)? If so, " if download else "call with download=True; or ")

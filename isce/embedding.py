@@ -51,20 +51,26 @@ def separation(z: Tensor, y: Tensor, z_train: Tensor, y_train: Tensor) -> dict[s
 
 
 def find_clouds(search: Evaluation) -> dict[str, Any] | None:
-    """What `load_or_embed` returns, if runs/ or results/ have it, of as many images."""
+    """What `load_or_embed` returns, if runs/ or results/ have it, of as many images and of weights that it names."""
     done = train.measures(search.spec, "separation")
-    return done if done is not None and done["n"] == search.n and "points" in done else None
+    return done if done and done["n"] == search.n and "points" in done and done.get("weights_sha256") else None
 
 
 def load_or_embed(search: Evaluation, device: str = "auto") -> dict[str, Any]:
     """Where a network with an embedding puts the images that `search` is about: the record, found or made.
 
     Returns:
-        `separation`'s numbers, over the n test images; `worst_class`, the accuracy in % on the class that fares worst;
-        `median_norm` of the embedded points; `points` and `labels`, the first `DRAWN` of them (`cloud_of`).
+        `separation`'s numbers, over the n test images; `points` and `labels`, the first `DRAWN` of them (`cloud_of`); and,
+        but in the oldest records: `worst_class`, the accuracy in % on the class that fares worst, `median_norm` of the
+        embedded points.
     """
     if (done := find_clouds(search)) is not None:
         return done
+    with record.lock(search.spec.folder / "separation.json"):
+        return find_clouds(search) or _embed(search, device)
+
+
+def _embed(search: Evaluation, device: str) -> dict[str, Any]:
     spec, place = search.spec, record.pick_device(device)
     model, sets = train.load_or_train(spec, device), data.kept(spec.dataset)
     test, known = data.subset(sets.test, search.n), data.subset(sets.train, min(len(sets.train), 5000))

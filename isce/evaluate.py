@@ -1,4 +1,4 @@
-"""Run attacks over test images: one row per image, attack and level, judged by the model's own decisions.
+"""Run attacks over test images: one row per image, attack and level.
 
 An attack is named `<what>` or `<what>@<surface>`: `deepfool_50` sees the model's outputs, `deepfool_50@raw` the logits
 before their normalisation. Whatever the attack saw, its images are judged by the model's own decisions.

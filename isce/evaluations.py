@@ -151,7 +151,7 @@ def _attack(
             made_of["provenance"] = record.provenance(device, DATASETS[spec.dataset].sha256, seconds, stop - begun)
             if stop < n:
                 so_far = pd.concat(rows, ignore_index=True)
-                so_far.attrs = made_of | {"n": stop, "run_id": evaluation.path.stem}
+                so_far.attrs = made_of | {"n": stop, "run_id": evaluation.path.stem, "evaluation": evaluation.payload()}
                 _save_rows(so_far, _part_of(evaluation))
     if evaluation.attack == "clean":
         made_of["outputs"] = output_means(model, split, evaluation.seed)
@@ -162,6 +162,19 @@ def _attack(
 def _part_of(evaluation: Evaluation) -> Path:
     """Where the rows of the first images are until all are there; `attrs`: what a record says beside its results."""
     return evaluation.path.with_suffix(".part.parquet")
+
+
+def _parts(evaluation: Evaluation) -> list[tuple[dict[str, Any], pd.DataFrame]]:
+    """What kills left of this evaluation, on all, fewer or more of its images: `attrs`, and the rows."""
+    name, _, wanted = evaluation.path.stem.rpartition("-")
+    found = [_read_rows(path) for path in sorted(evaluation.path.parent.glob(f"{name}-*.part.parquet"))]
+    parts = [({str(key): value for key, value in rows.attrs.items()}, rows) for rows in found if rows is not None]
+    return [(done, rows) for done, rows in parts if _asked_of(done, evaluation.n) == wanted]
+
+
+def _asked_of(done: dict[str, Any], n: int | None) -> str:
+    """What the record of the same evaluation on n images is named by."""
+    return record.run_id(done.get("evaluation", {}) | {"n": n})
 
 
 def _save_rows(rows: pd.DataFrame, path: Path) -> None:
@@ -210,8 +223,7 @@ def of_any(evaluation: Evaluation, root: Path) -> list[dict[str, Any]]:
     at = evaluation.path.relative_to(record.runs_dir())
     name, _, wanted = at.stem.rpartition("-")
     read = [read_record(path) for path in sorted((root / at.parent).glob(f"{name}-*.json"))]
-    sizes = {"n": evaluation.n}
-    return [done for done in read if done and record.run_id(done.get("evaluation", {}) | sizes) == wanted]
+    return [done for done in read if done and _asked_of(done, evaluation.n) == wanted]
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
@@ -241,9 +253,7 @@ def _begun(evaluation: Evaluation) -> tuple[dict[str, Any], list[pd.DataFrame]]:
         return {}, []
     others = [(done, path_of(evaluation, done)) for done in of_any(evaluation, record.runs_dir())]
     read = [(done, _rows(done, path)) for done, path in others if path != evaluation.path]
-    left = _read_rows(_part_of(evaluation))
-    if left is not None and "n" in left.attrs:
-        read.append(({str(key): value for key, value in left.attrs.items()}, left))
+    read += [(done, rows) for done, rows in _parts(evaluation) if len(rows) == done["n"] * len(evaluation.levels)]
     found = [(done, rows) for done, rows in read if rows is not None and _current(done, evaluation)]
     if not found:
         return {}, []
@@ -284,7 +294,7 @@ def _read_rows(path: Path) -> pd.DataFrame | None:
     """Rows with what `summarize` needs; None where they cannot be read (all of them: damage inside shows in no other way)."""
     try:
         rows = pd.read_parquet(path)
-    except (OSError, pyarrow.ArrowException):
+    except (OSError, ValueError, pyarrow.ArrowException):
         return None
     needed = {"image", "attack", "level", "label", "clean", "correct", "norm", "minimal", "queries"}
     return rows if needed <= {*rows} else None

@@ -674,12 +674,13 @@ def accuracy_curve(
     shapes = []
     for style, name in zip(_styles(correct), correct, strict=True):
         at = (marks or {}).get(name, {})
-        shapes.append("s" if style["ls"] == "--" else "D")
-        ax.plot(list(at), list(at.values()), mec=style["color"], marker=shapes[-1], **look)
+        shape = "s" if style["ls"] == "--" else "D"
+        shapes += [shape] if at else []
+        ax.plot(list(at), list(at.values()), mec=style["color"], marker=shape, **look)
     further = [
         Line2D([], [], mec=INK, marker=shape, label=f"{of}scaled back to ε and tested, as in the tables", **look)
         for shape, of in (("D", ""), ("s", "dashed: "))
-        if marks and shape in shapes
+        if shape in shapes
     ]
     _legend_below(figure, list(correct), levels, further, columns=2)
     figure.set_figheight(4.2 + 0.13 * (len(correct) + bool(levels) + bool(marks)))  # a legend of two columns

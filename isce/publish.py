@@ -41,7 +41,9 @@ def publish(name: str) -> list[str]:
             wanted.append(evaluation.path if done is None else path_of(evaluation, done))
             gone |= dict.fromkeys(superseded(evaluation, done, kept), record.committed(wanted[-1]))
         wanted += [*sorted(spec.folder.glob("checks/*.json")), spec.folder / "theory.json", spec.folder / "curves.json"]
-    wanted += [path for e in profile.arm_a() for path in (e.spec.folder / "result.json", e.path)]
+    for e in profile.arm_a():
+        wanted += [e.spec.folder / "result.json", e.path]
+        weighty |= {e.spec.folder / "result.json"} if e.spec.seed == profile.seeds[0] else set()
     wanted += [e.path for net in profile.nets for m in ("isce", "sce") for e in profile.everything(*net, m)]
     for block, backbone in ABLATION:
         plain = profile.ablation_spec(block, backbone, "sce")
@@ -73,17 +75,22 @@ def publish(name: str) -> list[str]:
 
 def main(name: str) -> None:
     """`make results`: `publish`, then all that is written of what is committed. Runs/ is hidden from that: attacks may be running,
-    and what is shown must be what was copied. ValueError for a profile of stand-ins: their networks would take real ones' place."""
+    and what is shown must be what was copied. Refuses a profile of stand-ins: their networks would take real ones' place."""
     if load(name).is_stand_in:
-        raise ValueError(
-            f"results/ holds real data alone, and {name} stands in for it: make results PROFILE=cpu, or full"
+        sys.exit(
+            f"isce: results/ holds real data alone, and {name} stands in for it: make results PROFILE=cpu, or full"
         )
     print(*publish(name), sep="\n")
+    before = dict(os.environ)
     with tempfile.TemporaryDirectory() as nothing:
         os.environ["ISCE_RUNS"] = nothing
-        write(name)
-        for page in (record.home() / "README.md", record.results_dir() / "README.md"):
-            update_readme(name, page)
+        try:
+            write(name)
+            for page in (record.home() / "README.md", record.results_dir() / "README.md"):
+                update_readme(name, page)
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
 
 
 def run_of(path: Path) -> str:
@@ -174,7 +181,6 @@ def superseded(evaluation: Evaluation, done: dict[str, Any] | None, kept: Collec
 
 
 if __name__ == "__main__":  # python -m isce.publish full
-    try:
-        main(sys.argv[1])
-    except ValueError as error:
-        sys.exit(f"isce: {error}")
+    if len(sys.argv) != 2:
+        sys.exit("isce: want the name of one profile: python -m isce.publish full")
+    main(sys.argv[1])

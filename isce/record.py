@@ -151,7 +151,7 @@ def pick_device(name: str = "auto") -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-        if name == "cpu" and NVIDIA.exists():
+        if name == "cpu" and NVIDIA.exists() and "CUDA_VISIBLE_DEVICES" not in os.environ:
             _say_once(
                 f"isce: an NVIDIA GPU is here, but torch {torch.__version__} cannot use it (is its driver too old?): the CPU computes"
             )

@@ -32,15 +32,15 @@ def refresh(path: Path) -> None:
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
     text = nbformat.writes(notebook) + "\n"
-    if str(FOLDER.parent) in text or str(Path.home()) in text:
+    if any(str(path) in text for path in (FOLDER.parent, Path.home(), record.runs_dir())):
         raise SystemExit(f"{path.name}: an output holds a path of this machine")
     with record.atomic(path) as part:
         part.write_text(text)
 
 
 if __name__ == "__main__":
-    if not os.environ.get("ISCE_RUNS"):  # what lies in runs/ would come into the outputs
-        os.environ["ISCE_RUNS"] = tempfile.mkdtemp()
-    for name in sys.argv[1:] or sorted(p.stem for p in FOLDER.glob("*.ipynb")):
-        print(name, flush=True)
-        refresh(FOLDER / f"{name}.ipynb")
+    with tempfile.TemporaryDirectory() as runs:
+        os.environ.setdefault("ISCE_RUNS", runs)  # what lies in runs/ would come into the outputs
+        for name in sys.argv[1:] or sorted(p.stem for p in FOLDER.glob("*.ipynb")):
+            print(name, flush=True)
+            refresh(FOLDER / f"{name}.ipynb")

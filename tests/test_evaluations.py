@@ -138,6 +138,19 @@ def test_an_attack_saves_as_it_goes(digits_isce: Classifier, monkeypatch: pytest
     pd.testing.assert_frame_equal(rows, again, atol=1e-4)
 
 
+def test_what_a_kill_left_serves_fewer_and_more_images(
+    digits_isce: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, wanted = killed_in_the_third_part(monkeypatch), Evaluation(SPEC, "pgd_un_10", (0.37,), 34)
+    with pytest.raises(KeyboardInterrupt):
+        load_or_evaluate(wanted, "cpu", progress=False)
+    for n, done_before, made in ((15, 15, []), (25, 20, [5]), (34, 25, [9])):
+        del asked[3:]
+        done = load_or_evaluate(dataclasses.replace(wanted, n=n), "cpu", progress=False)
+        assert (done["n"], done["earlier"][-1]["n"], asked[3:]) == (n, done_before, made)
+    assert not list(wanted.path.parent.glob("*.part.parquet"))
+
+
 def test_progress_is_saved_over_records_of_former_weights(
     digits_isce: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from isce import pages, publish, record, train
+from isce import pages, profiles, publish, record, train
 from isce.evaluations import load_or_evaluate, pack
 from isce.profiles import Profile
 
@@ -206,8 +206,33 @@ def test_documents_show_what_was_copied(digits: Profile, tmp_path: Path, monkeyp
     assert "Table 5" not in words
     printed = sorted(p.name for p in (tmp_path / "results" / "digits").iterdir())
     assert printed == ["table7.html", "table7.tex"]
-    with pytest.raises(ValueError, match="results/ holds real data alone"):
+    with pytest.raises(SystemExit, match="results/ holds real data alone"):
         publish.main("digits")
+
+
+def test_make_results_copies_then_writes_of_what_was_copied(
+    digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path / "runs"))
+    real = dataclasses.replace(digits, name="real")
+    monkeypatch.setattr(Profile, "is_stand_in", False)
+    for module in (publish, pages):
+        monkeypatch.setattr(module, "load", lambda name: real if name == "real" else profiles.load(name))
+    monkeypatch.setattr(record, "home", lambda: tmp_path)
+    monkeypatch.setattr(record, "config_dir", lambda: tmp_path)
+    page = "<!-- results: real mnist lenet5, written -->\nold\n<!-- end of results -->\n"
+    for readme in (tmp_path / "README.md", tmp_path / "results" / "README.md"):
+        readme.parent.mkdir(exist_ok=True)
+        readme.write_text(page)
+    done = load_or_evaluate(digits.evaluation("mnist", "lenet5", "isce", "deepfool_50"), "cpu", progress=False)
+    publish.main("real")
+    assert record.runs_dir() == tmp_path / "runs"
+    assert "deepfool_50-" in capsys.readouterr().out
+    shown = f"{done['results'][1]['accuracy']:.1f} ["
+    assert shown in (tmp_path / "results" / "real.md").read_text()
+    for readme in (tmp_path / "README.md", tmp_path / "results" / "README.md"):
+        assert "old" not in readme.read_text()
+        assert shown in readme.read_text()
 
 
 def test_the_longest_training_keeps_its_weights_while_there_is_room(

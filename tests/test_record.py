@@ -243,9 +243,16 @@ def test_a_gpu_that_torch_cannot_use_is_spoken_of_once(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(record, "NVIDIA", tmp_path)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    record._say_once.cache_clear()
     assert record.pick_device().type == record.pick_device().type == "cpu"
     words = capsys.readouterr().err
     assert words.count("an NVIDIA GPU is here, but torch") == 1
+    record._say_once.cache_clear()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # hidden on purpose
+    record.pick_device()
+    assert capsys.readouterr().err == ""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     monkeypatch.setattr(record, "NVIDIA", tmp_path / "none")
     record.pick_device()
     assert capsys.readouterr().err == ""
