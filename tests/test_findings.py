@@ -24,6 +24,11 @@ CIFAR_RES, CIFAR_CNN = "full cifar10 resnet32", "full cifar10 cnn8"
 MNIST_RES, MNIST_LENET = "full mnist resnet32", "cpu mnist lenet5"
 MNIST_FIGURE_3, CIFAR_FIGURE_3 = "full mnist lenet5", "cpu cifar10 cnn8"
 FINDINGS = [
+    ("README.md", f"{MNIST_RES} pgd_un_50 larger", "PGD-50 leaves little of I-SCE: {isce:.1f} % with ResNet-32 on MNIST (three seeds)"),
+    ("README.md", f"{CIFAR_RES} pgd_un_50 larger", "with ResNet-32 on MNIST (three seeds), {isce} and"),
+    ("README.md", f"{CIFAR_CNN} pgd_un_50 larger", "and {isce} with the two on CIFAR-10 (n = 1,000)."),
+    ("README.md", f"{MNIST_LENET} pgd_un_50 larger", "untargeted PGD-50 leaves {arcface_isce:each} % of it with m = 0.1 and {arcface_unit:each} with m = 0.5 (LeNet-5, MNIST, ε = 2); I-SCE has {isce:each}."),
+    ("results/README.md", f"{MNIST_RES} pgd_un_50 smaller", "untargeted PGD-50 leaves {at} and {at, pgd_un_50, larger} % of AT (ε = 1 and 2), where it leaves {isce:0 of 1000} and {isce, pgd_un_50, larger:0 of 1000} % of I-SCE"),
     ("README.md", f"{MNIST_RES} autoattack smaller", "With three seeds SCE keeps {sce:each} % of the images, I-SCE {isce:each} %, normalisation alone {norm_only:each} % (n = 1,000; 500 with the third seed); MMC keeps {mmc} % with the first"),
     ("results/README.md", f"{MNIST_RES} autoattack smaller", "I-SCE is ahead of SCE with each seed, by {isce-sce} points, and differs from normalisation alone by {isce-norm_only}: the margin"),
     ("README.md", f"{MNIST_RES} pgd_un_50 smaller", "it is {isce-sce} points with three seeds of ResNet-32 on MNIST"),
@@ -44,7 +49,7 @@ FINDINGS = [
     ("results/README.md", f"{MNIST_RES} simba smaller", "The first step's gap between I-SCE and SCE is {isce-sce} points on MNIST"),
     ("results/README.md", f"{CIFAR_RES} simba smaller", "points on MNIST, {isce-sce} on CIFAR-10"),
     ("README.md", f"{MNIST_RES} simba smaller", "on the logits before their normalisation (ResNet-32, seed 0) it leaves {isce, simba@raw} % of I-SCE on MNIST instead of {isce:0 of 1000} (SCE: {sce:0 of 1000})"),
-    ("README.md", f"{CIFAR_RES} simba smaller", ", and {isce, simba@raw} % on CIFAR-10 instead of {isce} (SCE: {sce})"),
+    ("README.md", f"{CIFAR_RES} simba smaller", ", and {isce, simba@raw} % on CIFAR-10 instead of {isce} (SCE: {sce}; steps of 0.2 and 0.1, n = 1,000)"),
     ("results/README.md", f"{MNIST_RES} simba smaller", "On the logits before their normalisation (seed 0, n = 1,000) it leaves {isce, simba@raw} and {isce, simba@raw, larger} % of I-SCE on MNIST, where on the outputs {isce:0 of 1000} and {isce, simba, larger:0 of 1000} % are left and of SCE {sce:0 of 1000} and {sce, simba, larger:0 of 1000} %; {norm_only, simba@raw} and {norm_only, simba@raw, larger} % of normalisation alone"),
     ("results/README.md", f"{CIFAR_RES} simba smaller", "on CIFAR-10 {isce, simba@raw} and {isce, simba@raw, larger} % of I-SCE, {norm_only, simba@raw} and {norm_only, simba@raw, larger} % of normalisation alone"),
     ("README.md", "cpu cifar10 cnn8 clean larger", "pays {sce-at} points of clean accuracy"),
@@ -87,7 +92,7 @@ FINDINGS = [
     ("results/README.md", f"{CIFAR_CNN} pgd_un_50 smaller", "I-SCE {isce} and {isce, pgd_un_50, larger} %, SCE {sce} and {sce, pgd_un_50, larger} %, MMC {mmc} and {mmc, pgd_un_50, larger} %, label smoothing {label_smoothing} and {label_smoothing, pgd_un_50, larger} %, center loss {center} and {center, pgd_un_50, larger} %, L-GM {lgm} and {lgm, pgd_un_50, larger} %, ArcFace {arcface} and {arcface, pgd_un_50, larger} %"),
     ("results/README.md", "cpu cifar10 cnn8 pgd_un_50 larger", "after 5 epochs at ε = 0.5 I-SCE {isce:±} and SCE {sce:±} %"),
     ("results/README.md", f"{MNIST_RES} simba smaller", "I-SCE {isce:±} and {isce, simba, larger:±} %, SCE {sce:±} and {sce, simba, larger:±} %, normalisation alone {norm_only:±} and {norm_only, simba, larger:±} %, MMC (one seed) {mmc} and {mmc, simba, larger} %, label smoothing (one seed) {label_smoothing} and {label_smoothing, simba, larger} %, adversarial training (one seed) {at} and {at, simba, larger} %"),
-    ("results/README.md", f"{CIFAR_RES} simba smaller", "on CIFAR-10 (one seed, 0.1 and 0.2): {isce} and {isce, simba, larger}, {sce} and {sce, simba, larger}, {norm_only} and {norm_only, simba, larger}, {mmc} and {mmc, simba, larger}, label smoothing, center loss, L-GM and ArcFace (n = 500) {label_smoothing} and {label_smoothing, simba, larger}, {center} and {center, simba, larger}, {lgm} and {lgm, simba, larger}, {arcface} and {arcface, simba, larger} %. Random, whose answers vary from query to query, has {random} and {random, simba, larger} % there"),
+    ("results/README.md", f"{CIFAR_RES} simba smaller", "on CIFAR-10 (one seed, 0.1 and 0.2): I-SCE {isce} and {isce, simba, larger}, SCE {sce} and {sce, simba, larger}, normalisation alone {norm_only} and {norm_only, simba, larger}, MMC {mmc} and {mmc, simba, larger}; with n = 500 label smoothing {label_smoothing} and {label_smoothing, simba, larger}, center loss {center} and {center, simba, larger}, L-GM {lgm} and {lgm, simba, larger}, ArcFace {arcface} and {arcface, simba, larger} %. Random, whose answers vary from query to query, has {random} and {random, simba, larger} % there"),
     ("results/README.md", f"{MNIST_LENET} autoattack larger", "adversarial training, within balls of 1.5, {at:±} %, I-SCE and SCE {isce}. MMC and label smoothing, at {mmc, pgd_un_50:.0f} and {label_smoothing, pgd_un_50:.0f} % under the paper's PGD-50, keep {mmc} and {label_smoothing} %"),
     ("results/README.md", "cpu cifar10 cnn8 autoattack larger", "at {at, clean} % clean, {at} %; I-SCE and SCE {isce} %"),
     ("results/README.md", "cpu mnist resnet32 autoattack larger", "After 2 epochs on MNIST AutoAttack leaves {at} % of it"),
