@@ -46,13 +46,29 @@ class PixelConv2d(nn.Conv2d):
     1.2 ms, of 27 ms for the whole forward and backward pass (one thread). Training never asks for it, attacks always do.
     """
 
-    def forward(self, input: Tensor) -> Tensor:
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         wanted = input.requires_grad and torch.is_grad_enabled()
         if wanted and input.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
             padding = [int(p) for p in self.padding]
-            out: Tensor = _PixelConvolution.apply(input, self.weight, self.bias, padding)
+            out: Tensor = _PixelConvolution.apply(input, weight, bias, padding)
             return out
-        return super().forward(input)
+        return super()._conv_forward(input, weight, bias)
+
+
+def normalized(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """norm(conv(x)) of a convolution without bias: in eval mode on a CPU one convolution, rounding aside the same.
+
+    Batch norm is affine there and goes into the weights. Attacks gain: a forward and backward pass of 128 images takes 0.8
+    (8-layer CNN) and 0.7 (ResNet-32) of the time in float32, 0.65 and 0.6 in adversarial training's bfloat16 (2 cores). Forward
+    hooks are called, if there are any, on the two as they stand.
+    """
+    mean, variance = norm.running_mean, norm.running_var
+    elsewhere = norm.training or x.device.type != "cpu" or conv._forward_hooks or norm._forward_hooks
+    if elsewhere or mean is None or variance is None:
+        normed: Tensor = norm(conv(x))
+        return normed
+    scale = norm.weight * (variance + norm.eps).rsqrt()
+    return conv._conv_forward(x, conv.weight * scale.view(-1, 1, 1, 1), norm.bias - mean * scale)
 
 
 class _MaxPool2x2(torch.autograd.Function):
@@ -147,7 +163,10 @@ class CNN8(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.convolutions(x).flatten(1))
+        layers = iter(self.convolutions)
+        for layer in layers:
+            x = normalized(layer, next(layers), x) if isinstance(layer, nn.Conv2d) else layer(x)  # type: ignore[arg-type]
+        return self.fc(x.flatten(1))
 
 
 class BasicBlock(nn.Module):
@@ -162,7 +181,7 @@ class BasicBlock(nn.Module):
         self.stride, self.extra = stride, outputs - inputs
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        out = normalized(self.conv2, self.bn2, F.relu(normalized(self.conv1, self.bn1, x)))
         if self.extra or self.stride > 1:
             x = F.pad(
                 x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.extra // 2, self.extra - self.extra // 2)
@@ -192,7 +211,7 @@ class ResNet32(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.blocks(F.relu(self.bn(self.conv(x)))).mean((2, 3))
+        return self.blocks(F.relu(normalized(self.conv, self.bn, x))).mean((2, 3))
 
 
 BACKBONES = {"lenet5": "LeNet-5", "cnn8": "8-layer CNN", "resnet32": "ResNet-32"}

@@ -234,6 +234,45 @@ def test_pixel_convolution_is_a_convolution(
         assert torch.autograd.gradgradcheck(lambda x: conv(x) ** 2, (x,))
 
 
+@pytest.mark.parametrize("backbone", ["cnn8", "resnet32"])
+def test_batch_norm_goes_into_the_convolutions_in_eval_mode(backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build_model("cifar10", backbone, "sce").double()
+    x = torch.rand(8, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):  # far from what they are at first
+            torch.nn.init.uniform_(module.weight, -2, 2)
+            torch.nn.init.normal_(module.bias)
+    for _ in range(5):
+        model(x)
+    norms: list[str] = []
+    real = torch.nn.BatchNorm2d.forward
+    monkeypatch.setattr(torch.nn.BatchNorm2d, "forward", lambda self, x: norms.append("") or real(self, x))
+
+    def passes() -> list[torch.Tensor]:
+        leaf = x.clone().requires_grad_()
+        outputs = model(leaf)
+        return [outputs, *torch.autograd.grad(outputs[:, 3].sum(), [leaf, *model.parameters()])]
+
+    model.eval()
+    folded = passes()
+    assert not norms
+    with monkeypatch.context() as patched:
+        patched.setattr(models, "normalized", lambda conv, norm, x: norm(conv(x)))
+        for ours, plain in zip(folded, passes(), strict=True):
+            torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-9)
+    layers = [m for m in model.backbone.modules() if isinstance(m, (torch.nn.Conv2d, torch.nn.BatchNorm2d))][:2]
+    fused = torch.nn.utils.fusion.fuse_conv_bn_eval(*layers)
+    torch.testing.assert_close(models.normalized(*layers, x), fused(x))
+
+    seen: list[torch.Tensor] = []
+    layers[0].register_forward_hook(lambda module, given, out: seen.append(out))
+    torch.testing.assert_close(model(x), folded[0])
+    assert len(seen) == 1
+    norms.clear()
+    model.train()(x)
+    assert len(norms) == sum(isinstance(m, torch.nn.BatchNorm2d) for m in model.modules())
+
+
 @pytest.mark.parametrize("shape", [(4, 6, 28, 28), (2, 3, 7, 5), (1, 1, 2, 2)])
 def test_pooling_is_max_pool2d_ties_included(shape: tuple[int, ...]) -> None:
     x = torch.randn(shape).mul(2).round().requires_grad_()  # whole numbers: many ties
