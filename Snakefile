@@ -117,9 +117,9 @@ figures = {
         "save": save,
     },
     "figure5_condition": {**mnist, "save": save},
-    "theory": {**mnist, "n": profile.checks["n"], "eps": profile.eps["mnist"], "save": save},
+    "theory": {**mnist, "n": profile.checks.get("theory_n", profile.checks["n"]), "eps": profile.eps["mnist"], "save": save},
     "curves": {
-        **mnist, "method": profile.checks["methods"], "n": profile.checks["n"], "eps": profile.eps["mnist"],
+        **mnist, "method": profile.checks["methods"], "n": profile.checks.get("curves_n", profile.checks["n"]), "eps": profile.eps["mnist"],
         "grid": [k * profile.eps["mnist"][0] for k in (0.25, 0.5, 1, 1.5, 2, 3, 4)], "save": save,
         "minimal": "deepfool_50,deepfool_50@raw" + (",fab" if save else ""),
     },
@@ -127,6 +127,10 @@ figures = {
         **mnist, "method": profile.checks["methods"], "n": profile.checks["n"], "eps": profile.eps["mnist"][0],
     },
 }
+# Networks of which figures/ holds pictures of smallest perturbations and of SimBA's queries: those trained in full
+pictured = [
+    net for net in profile.nets if save and profile.epochs_of(*net) in (None, train.EPOCHS[net[0]])
+]
 train_many = ("figure3_ablation", "figure4_embedding")
 on_device = f"-p device {device}"
 localrules: html
@@ -175,6 +179,28 @@ rule attack:
             epochs=profile.epochs_of(profile.stand_in[w.block], w.backbone) or 0)),
         records=evaluated,
         lost=lost(attack_job, evaluated),
+    shell:
+        papermill("attack")
+
+
+rule pictures:
+    input:
+        all_attacks,
+        notebooks / "attack.ipynb",
+    output:
+        f"{done}/pictures-{{block}}-{{backbone}}.ipynb",
+    resources:
+        gpu=gpu,
+        how=on_device,
+    params:
+        given=lambda w: json.dumps(dict(
+            dataset=w.block, backbone=w.backbone, method=",".join(profile.only("sce,norm_only,isce", w.block, w.backbone)),
+            attacks="deepfool_50,deepfool_50@raw,simba", adaptive=dict.fromkeys(("norm_only", "isce"), "simba@raw"),
+            eps=profile.eps[w.block], simba_steps=profile.simba_steps[w.block][:1],
+            simba_queries=10 * profile.simba_queries[w.block], n=min(1000, profile.n_of(w.block, w.backbone)),
+            seed=profile.seeds_of(w.block, w.backbone)[0], epochs=profile.epochs_of(w.block, w.backbone) or 0, save=True)),
+        drawn=code("plots"),
+        recipes=recipes,
     shell:
         papermill("attack")
 
@@ -234,6 +260,7 @@ rule report:
         rules.tables.output,
         as_coded,
         expand(f"{done}/{{name}}.ipynb", name=figures),
+        [f"{done}/pictures-{block}-{backbone}.ipynb" for block, backbone in pictured],
         notebooks / "report.ipynb",
     output:
         f"{done}/report.ipynb",

@@ -320,7 +320,7 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     rows, start = [], time.perf_counter()
-    test = data.subset(data.load(args.dataset, download=False).test, args.n)
+    test = data.subset(data.load(args.dataset).test, args.n)
     x, y = data.to_float(test.images).to(device), test.labels.to(device)
     for name, spec in specs.items():
         model = train.load_or_train(spec, args.device).eval()

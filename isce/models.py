@@ -272,7 +272,10 @@ class Classifier(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
     def features(self, x: Tensor) -> Tensor:
-        """Images (N, C, H, W) in [0, 1] -> penultimate features (N, d), or the embedding (N, embedding_dim)."""
+        """Images (N, C, H, W) in [0, 1] -> penultimate features (N, d), or the embedding (N, embedding_dim). TypeError for integers:
+        data sets hold uint8, `isce.data.to_float` converts."""
+        if not x.is_floating_point():
+            raise TypeError(f"images must be floats in [0, 1], got {x.dtype}: give isce.data.to_float(images)")
         if self.inference_input is not None and not self.training:
             x = self.inference_input(x)
         x = (x - self.mean) / self.std

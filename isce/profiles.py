@@ -130,6 +130,23 @@ class Profile:
         asked = [[Evaluation(spec, attack, radius, n, split=split) for spec in specs] for specs in (grid, same)]
         return asked[0], asked[1]
 
+    def longer_simba(self, block: str, backbone: str) -> list[Evaluation]:
+        """SimBA at its smaller step with ten times the paper's queries, on the outputs and, where they are normalised, on the logits
+        before: of SCE, normalisation alone and I-SCE, first seed, 1,000 images at most. Not asked for; a picture shows it."""
+        simba = {"sce": ["simba"], "norm_only": ["simba", "simba@raw"], "isce": ["simba", "simba@raw"]}
+        seed, n = self.seeds_of(block, backbone)[0], min(1000, self.n_of(block, backbone))
+        return [
+            Evaluation(
+                self.spec(block, backbone, method, seed),
+                attack,
+                tuple(self.simba_steps[block][:1]),
+                n,
+                10 * self.simba_queries[block],
+            )
+            for method in self.only(",".join(simba), block, backbone)
+            for attack in simba[method]
+        ]
+
     def levels(self, block: str, attack: str) -> tuple[float, ...]:
         eps = [max(self.eps[block])] if attack in parse(self.strongest) else self.eps[block]
         return default_levels(attack, eps, self.simba_steps[block])

@@ -45,6 +45,7 @@ def publish(name: str) -> list[str]:
         wanted += [e.spec.folder / "result.json", e.path]
         weighty |= {e.spec.folder / "result.json"} if e.spec.seed == profile.seeds[0] else set()
     wanted += [e.path for net in profile.nets for m in ("isce", "sce") for e in profile.everything(*net, m)]
+    wanted += [e.path for net in profile.nets for e in profile.longer_simba(*net)]
     for block, backbone in ABLATION:
         plain = profile.ablation_spec(block, backbone, "sce")
         for attack, split in itertools.product((*ABLATION_ATTACKS, "deepfool_50@raw"), ("validation", "test")):

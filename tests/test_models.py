@@ -273,6 +273,12 @@ def test_batch_norm_goes_into_the_convolutions_in_eval_mode(backbone: str, monke
     assert len(norms) == sum(isinstance(m, torch.nn.BatchNorm2d) for m in model.modules())
 
 
+def test_integers_are_no_images() -> None:
+    model = build_model("digits", "lenet5", "random").eval()
+    with pytest.raises(TypeError, match=r"floats in \[0, 1\], got torch.uint8: give isce.data.to_float"):
+        model(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
+
+
 @pytest.mark.parametrize("shape", [(4, 6, 28, 28), (2, 3, 7, 5), (1, 1, 2, 2)])
 def test_pooling_is_max_pool2d_ties_included(shape: tuple[int, ...]) -> None:
     x = torch.randn(shape).mul(2).round().requires_grad_()  # whole numbers: many ties

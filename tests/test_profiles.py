@@ -69,6 +69,19 @@ def test_the_paper_profile_uses_the_stated_budgets() -> None:
     assert profiles.load("digits").is_stand_in
 
 
+def test_simba_goes_on_for_ten_times_the_paper_s_queries() -> None:
+    profile = profiles.load("cpu")
+    asked = profile.longer_simba("mnist", "lenet5")
+    assert [(e.spec.method, e.attack) for e in asked] == [
+        ("sce", "simba"),
+        ("norm_only", "simba"),
+        ("norm_only", "simba@raw"),
+        ("isce", "simba"),
+        ("isce", "simba@raw"),
+    ]
+    assert {(e.levels, e.n, e.queries) for e in asked} == {((0.2,), 1000, 3000)}
+
+
 def test_the_ablation_may_have_its_own_epochs() -> None:
     profile = profiles.load("digits")
     plain = profile.ablation_spec("mnist", "lenet5", seed=1, s=1.5)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from isce.models import Classifier
+from isce.record import read_json
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text()
@@ -49,6 +50,16 @@ def test_every_figure_is_listed() -> None:
     if committed.returncode == 0:  # a profile that was run here draws more
         there &= {Path(line).name for line in committed.stdout.splitlines()}
     assert sorted(listed) == sorted(there)
+
+
+def test_the_records_keys_are_named() -> None:
+    named = set(re.findall(r"`(\w+)`", TEXT[TEXT.index("**Records.**") : TEXT.index("## If you have a model")]))
+    trained = [read_json(path) for path in (ROOT / "results").glob("*/result.json")]
+    attacked = [read_json(path) for path in (ROOT / "results").glob("*/attacks/*.json")]
+    assert trained
+    assert attacked
+    assert {key for done in trained for key in [*done, *done["metrics"]]} <= named
+    assert {key for done in attacked for key in [*done, *done["results"][0], *done.get("minimal", {})]} <= named
 
 
 def test_make_targets_exist() -> None:

@@ -1,6 +1,8 @@
 """One source of versions: pyproject.toml says what, constraints.txt pins it, environment.yml installs just that."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from importlib.metadata import PackageNotFoundError, distribution, distributions
 from pathlib import Path
@@ -74,6 +76,15 @@ def test_what_they_need_in_turn_is_pinned(python: str, system: tuple[str, str]) 
                 todo.append((r.name, frozenset(r.extras)))
     assert len(installed) > 100
     assert sorted({canonicalize_name(name) for name, _ in seen} - set(PINS)) == []
+
+
+def test_modules_come_on_their_first_use() -> None:
+    code = """import sys, isce
+assert "isce.models" not in sys.modules
+assert {"ISCELoss", "models", "train"} <= {*dir(isce)}
+print(isce.models.build_model("digits", "lenet5", "isce").head.s, hasattr(isce, "modles"))"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "1.0 False\n"
 
 
 def test_no_installed_package_is_missing_from_the_pins() -> None:
