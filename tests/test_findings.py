@@ -343,6 +343,31 @@ def test_clean_accuracies_beside_those_of_table_7() -> None:
     assert f"in its Table 7 AT is {gaps[0]} and {gaps[1]} points below I-SCE" in readme
 
 
+def test_what_simba_leaves_after_ten_times_the_queries() -> None:
+    left, after_300 = {}, {}
+    for asked in profiles.load("cpu").longer_simba("mnist", "lenet5"):
+        found = find(asked)
+        assert found is not None
+        assert (found["n"], asked.queries) == (1000, 3000)
+        (result,) = found["results"]
+        key, curve = (asked.spec.method, asked.attack), result["curve"]
+        left[key] = f"{result['accuracy']:.1f}"
+        after_300[key] = f"{100 * curve['correct'][curve['queries'].index(300)] / found['n']:.1f}"
+    sce, isce, norm_only = (left[method, "simba"] for method in ("sce", "isce", "norm_only"))
+    raw = [left[method, "simba@raw"] for method in ("isce", "norm_only")]
+    text, readme = (" ".join((ROOT / name).read_text().split()) for name in ("results/README.md", "README.md"))
+    assert (
+        f"it leaves {sce} % of SCE, {isce} % of I-SCE and {norm_only} % of normalisation alone; on the raw logits {raw[0]} and {raw[1]} %."
+        in text
+    )
+    assert f"After 300 queries SCE has {after_300['sce', 'simba']} and I-SCE {after_300['isce', 'simba']} %" in text
+    assert (
+        f"it leaves {isce} % of I-SCE's LeNet-5 on MNIST and nothing of SCE's, and on the raw logits nothing of either"
+        in readme
+    )
+    assert (sce, raw[0]) == ("0.0", "0.0")
+
+
 def test_by_table_7_itself_i_sce_is_not_near_the_best_under_deepfool() -> None:
     keys = [column.key for column in paper.TABLES[7].columns if column.eps_index is not None]
     isce, *others = ([float(paper.TABLES[7].value(m, key)) for key in keys] for m in ("isce", "random", "at"))
