@@ -131,6 +131,16 @@ figures = {
 pictured = [
     net for net in profile.nets if save and profile.epochs_of(*net) in (None, train.EPOCHS[net[0]])
 ]
+def picture(simba):
+    """What attack.ipynb is given, to draw what `Profile.longer_simba` asks for, and DeepFool on the same networks and images."""
+    spec, methods = simba[0].spec, dict.fromkeys(e.spec.method for e in simba)
+    return dict(
+        dataset=spec.dataset, backbone=spec.backbone, seed=spec.seed, epochs=spec.epochs, method=",".join(methods),
+        attacks="deepfool_50,deepfool_50@raw,simba", adaptive={e.spec.method: e.attack for e in simba if e.attack != "simba"},
+        eps=profile.eps[spec.dataset], simba_steps=simba[0].levels, simba_queries=simba[0].queries, n=simba[0].n, save=True,
+    )
+
+
 train_many = ("figure3_ablation", "figure4_embedding")
 on_device = f"-p device {device}"
 localrules: html
@@ -193,12 +203,7 @@ rule pictures:
         gpu=gpu,
         how=on_device,
     params:
-        given=lambda w: json.dumps(dict(
-            dataset=w.block, backbone=w.backbone, method=",".join(profile.only("sce,norm_only,isce", w.block, w.backbone)),
-            attacks="deepfool_50,deepfool_50@raw,simba", adaptive=dict.fromkeys(("norm_only", "isce"), "simba@raw"),
-            eps=profile.eps[w.block], simba_steps=profile.simba_steps[w.block][:1],
-            simba_queries=10 * profile.simba_queries[w.block], n=min(1000, profile.n_of(w.block, w.backbone)),
-            seed=profile.seeds_of(w.block, w.backbone)[0], epochs=profile.epochs_of(w.block, w.backbone) or 0, save=True)),
+        given=lambda w: json.dumps(picture(profile.longer_simba(w.block, w.backbone))),
         drawn=code("plots"),
         recipes=recipes,
     shell:
