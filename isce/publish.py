@@ -23,8 +23,9 @@ WEIGHTS_AT_MOST = 30_000_000  # bytes, of all networks in results/
 
 def publish(name: str) -> list[str]:
     """Copy a profile's records from runs/ to results/ (small JSON, no images) and the first seed's float16 weights beside
-    them (`share_weights`), so that `load_or_train` need not train. A record there of fewer images than its successor's goes,
-    unless another profile asks for it. Returns the records' paths under results/."""
+    them (`share_weights`), so that `load_or_train` need not train; of a training that has only begun its checkpoint, with which
+    another machine goes on. A record there of fewer images than its successor's goes, unless another profile asks for it. Returns
+    the records' paths under results/."""
     profile, wanted = load(name), []
     weighty: set[Path] = set()  # of those networks the weights are copied, too
     gone: dict[Path, Path] = {}  # of results/: what goes, and what must be there first
@@ -68,6 +69,8 @@ def publish(name: str) -> list[str]:
         copied.append(str(target.relative_to(record.results_dir())))
         if path in weighty:
             share_weights(path.with_name("model.safetensors"), target)
+    for path in dict.fromkeys(path for path in wanted if path.name == "result.json"):
+        share_checkpoint(path.with_name("checkpoint.pt"))
     for path, successor in gone.items():
         if path.relative_to(record.results_dir()).parts[0] not in torn and successor.is_file():
             path.unlink()
@@ -170,6 +173,16 @@ def share_weights(weights: Path, target: Path) -> None:
         shutil.copyfile(weights, part)
     for other in shorter:
         other.unlink()
+
+
+def share_checkpoint(checkpoint: Path) -> None:
+    """Copy the checkpoint of a training that goes on to its folder in results/, or, once its record is there, take that away."""
+    shared = record.committed(checkpoint)
+    if shared.with_name("result.json").is_file():
+        shared.unlink(missing_ok=True)
+    elif checkpoint.is_file():
+        with record.atomic(shared) as part:
+            shutil.copyfile(checkpoint, part)
 
 
 def superseded(evaluation: Evaluation, done: dict[str, Any] | None, kept: Collection[Path]) -> list[Path]:

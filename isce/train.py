@@ -128,7 +128,8 @@ def accuracy(model: nn.Module, split: data.Split, batch_size: int = 1000) -> flo
 def load_or_train(spec: Spec, device: str = "auto", progress: bool = True) -> Classifier:
     """The classifier of `spec` in eval mode: from its run folder, else from the committed results/, else trained first.
 
-    A training that was killed goes on from its last finished epoch. A folder whose weights are damaged is trained anew,
+    A training that was killed goes on from its last finished epoch, or from the one that is committed of a training too long for
+    one machine's time. A folder whose weights are damaged is trained anew,
     with one line that says so. Another process training the same run is waited for.
     """
     place = record.pick_device(device)
@@ -301,7 +302,11 @@ def _train(spec: Spec, device: torch.device, progress: bool) -> None:
     model = spec.build().to(device)
     if spec.arm == "A":
         as_coded.set_pixel_mean(model, train.images)
-    history = fit(model, train, spec, spec.folder / "checkpoint.pt", progress)
+    checkpoint = spec.folder / "checkpoint.pt"
+    if (begun := record.committed(checkpoint)).is_file() and not checkpoint.is_file():
+        with record.atomic(checkpoint) as part:
+            shutil.copyfile(begun, part)
+    history = fit(model, train, spec, checkpoint, progress)
     with record.atomic(spec.folder / "model.safetensors") as part:
         save_file(halved(model), part)
     weights = record.sha256(spec.folder / "model.safetensors")
@@ -328,7 +333,7 @@ def _train(spec: Spec, device: torch.device, progress: bool) -> None:
             | {"precision": history["precision"]},
         },
     )
-    (spec.folder / "checkpoint.pt").unlink(missing_ok=True)
+    checkpoint.unlink(missing_ok=True)
     former = record.read_json(record.results_dir() / spec.run_id / "result.json")
     if former is not None and former.get("weights_sha256") != weights:
         record.log(

@@ -91,6 +91,41 @@ def test_publish_copies_small_records_alone(digits: Profile, tmp_path: Path, mon
     assert record.sha256(weights) == (train.result(wanted.spec) or {})["weights_sha256"]
 
 
+def test_a_training_that_was_published_half_done_goes_on_elsewhere(
+    digits: Profile, published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = digits.spec("mnist", "lenet5", "isce")
+    train.load_or_train(spec, "cpu", False)
+    whole = (train.result(spec) or {})["weights_sha256"]
+    shutil.rmtree(tmp_path / "runs")
+    kept, save = published / spec.run_id / "checkpoint.pt", train._save
+
+    def die_in_the_third(path: Path, *state: Any) -> None:
+        save(path, *state)
+        if len(state[3]["loss"]) == 3:
+            raise InterruptedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "_save", die_in_the_third)
+        with pytest.raises(InterruptedError):
+            train.load_or_train(spec, "cpu", False)
+    assert publish.publish("digits") == []
+    shutil.rmtree(tmp_path / "runs")
+    assert len(torch.load(kept, weights_only=True)["history"]["loss"]) == 3
+    epochs = []
+
+    def count(path: Path, *state: Any) -> None:
+        epochs.append(len(state[3]["loss"]))
+
+    monkeypatch.setattr(train, "_save", count)
+    train.load_or_train(spec, "cpu", False)
+    assert epochs == list(range(4, spec.epochs or 0))
+    assert (train.result(spec) or {})["weights_sha256"] == whole
+    assert kept.is_file()
+    assert any(spec.run_id in path for path in publish.publish("digits"))
+    assert not kept.exists()
+
+
 def test_publish_copies_what_figures_3_and_4_show_and_what_nobody_asked_for(
     digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
