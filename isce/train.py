@@ -27,7 +27,7 @@ from isce.attacks.common import differentiable, held, whole
 from isce.attacks.norms import project, random_in_ball, steepest
 from isce.data import DATASETS
 from isce.losses import softmax_cross_entropy
-from isce.models import BACKBONES, Classifier, arrange, build_model, computing, pays_in_half
+from isce.models import BACKBONES, Classifier, arrange, build_model, computing, pays_compiled, pays_in_half
 
 VERSION = 2  # of everything that shapes a trained model; raise it when training changes, and every run is another
 
@@ -388,7 +388,10 @@ def fit(
         loss.backward()
         return loss.detach(), z.detach()
 
-    with computing(model, half):
+    compiled = pays_compiled(spec.backbone, half, device, (epochs - first) * steps) and not hooked(model)
+    with computing(model, half, compiled):
+        if model.compiled is not None:
+            rehearse(gradients, model, batch_size, train)
         if device.type == "cuda":
             gradients = replayed(gradients, model, batch_size, train)
         for epoch in tqdm(
@@ -423,6 +426,26 @@ def fit(
     return history
 
 
+def hooked(model: nn.Module) -> bool:
+    """Whether somebody has forward hooks on it, which a compiled pass or a replayed one would not call."""
+    return any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def rehearse(gradients: Gradients, model: Classifier, batch_size: int, train: data.Split) -> None:
+    """One step, of which nothing stays, for torch to compile what it will take. Where it cannot (it wants a C++ compiler), one line
+    says so, and training goes on without."""
+    state = [(tensor, tensor.clone()) for tensor in model.buffers()]
+    try:
+        gradients(train.images[:batch_size], train.labels[:batch_size])
+    except Exception as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        record.log(f"isce: torch.compile: {first}: training without it, slower")
+        model.compiled = None
+    with torch.no_grad():
+        for tensor, before in state:
+            tensor.copy_(before)
+
+
 _RECORDING = Lock()  # of one CUDA graph at a time: beginning one empties the allocator's cache
 
 
@@ -431,10 +454,9 @@ def replayed(gradients: Gradients, model: nn.Module, batch_size: int, train: dat
 
     ResNet-32 at batch 128 is bound by launches, not by arithmetic. Inputs are copied into the graph's own tensors, its
     gradients stay where the optimiser finds them. Other threads may go on training meanwhile (`train_all`). Where a graph
-    cannot be recorded, one line says so, and the launches stay; so they do for a model with forward hooks, which a replay
-    would not call.
+    cannot be recorded, one line says so, and the launches stay; so they do for a model with forward hooks.
     """
-    if any(module._forward_hooks for module in model.modules()):
+    if hooked(model):
         return gradients
     device = train.images.device
     given = [train.images[:batch_size].clone(), train.labels[:batch_size].clone()]

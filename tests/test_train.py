@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
@@ -24,7 +25,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from isce import data, evaluate, methods, record, train
+from isce import data, evaluate, methods, models, record, train
 from isce.models import Classifier
 from isce.train import Spec, load_or_train
 
@@ -548,6 +549,78 @@ def test_the_backbone_trains_in_half_precision_where_that_pays(half: bool, monke
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert history["precision"].startswith("bfloat16 backbone" if half else "float32")
     assert history["loss"][0] < 2.3
+
+
+def test_a_long_training_of_resnet32_in_bfloat16_on_a_cpu_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps, passes and batch norm's statistics are those of the plain training: here nothing but the tracing is torch.compile's."""
+    cpu, spec = torch.device("cpu"), Spec("digits", "resnet32", "at", epochs=1)
+    assert models.pays_compiled("resnet32", True, cpu, 2000)
+    for otherwise in (
+        ("resnet32", True, cpu, 1999),
+        ("resnet32", False, cpu, 2000),
+        ("cnn8", True, cpu, 2000),
+        ("resnet32", True, torch.device("cuda"), 2000),
+    ):
+        assert not models.pays_compiled(*otherwise)
+    split, asked, real, shapes = data.subset(data.load("digits").train, 300), [], torch.compile, []
+
+    def traced(forward: Callable[..., torch.Tensor], **settings: Any) -> Callable[..., torch.Tensor]:
+        assert settings == {"dynamic": False}
+        through = real(forward, backend="eager", **settings)
+        return lambda x: (shapes.append((tuple(x.shape), model.training)), through(x))[1]
+
+    def pays(*given: Any) -> bool:
+        asked.append(given)
+        return True
+
+    plain, model = spec.build(), spec.build()
+    whole = train.fit(plain, split, spec, progress=False)
+    monkeypatch.setattr(torch, "compile", traced)
+    monkeypatch.setattr(train, "pays_compiled", pays)
+    assert train.fit(model, split, spec, progress=False)["loss"] == whole["loss"]
+    assert asked == [("resnet32", False, cpu, 2)]
+    step = [((128, 1, 8, 8), False)] * 7 + [((128, 1, 8, 8), True)]
+    assert shapes == step * 3  # the rehearsal, and two batches
+    assert model.compiled is None
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, plain.state_dict()[name]), name
+    model.backbone.register_forward_pre_hook(lambda *_: None)
+    shapes.clear()
+    train.fit(model, split, spec, progress=False)
+    assert shapes == []
+
+
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "c++", "clang++"))), reason="torch.compile wants a C++ compiler")
+def test_what_is_compiled_computes_the_same() -> None:
+    model = Spec("digits", "cnn8", "sce").build().eval()
+    images = data.to_float(data.load("digits").test.images[:64]).requires_grad_()
+    with models.computing(model, half=False):
+        plain = model(images)
+        (want,) = torch.autograd.grad(plain.square().sum(), images)
+    with models.computing(model, half=False, compiled=True):
+        compiled = model(images)
+        (got,) = torch.autograd.grad(compiled.square().sum(), images)
+    torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-5)
+
+
+def test_what_torch_cannot_compile_is_trained_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: Any) -> torch.Tensor:
+        raise RuntimeError("InvalidCxxCompiler: no working C++ compiler found\nand more")
+
+    spec, split = Spec("digits", "resnet32", "sce", epochs=1), data.subset(data.load("digits").train, 200)
+    plain, model = spec.build(), spec.build()
+    train.fit(plain, split, spec, progress=False)
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: refuse)
+    monkeypatch.setattr(train, "pays_compiled", lambda *_: True)
+    train.fit(model, split, spec, progress=False)
+    assert capsys.readouterr().err == (
+        "isce: torch.compile: InvalidCxxCompiler: no working C++ compiler found: training without it, slower\n"
+    )
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, plain.state_dict()[name]), name
 
 
 def test_a_replayed_graph_gets_each_batch_and_leaves_the_statistics_alone(monkeypatch: pytest.MonkeyPatch) -> None:
