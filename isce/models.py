@@ -367,11 +367,10 @@ def arrange(model: Classifier, half: bool = False) -> Classifier:
 
 
 @contextmanager
-def computing(model: Classifier, half: bool, compiled: bool = False) -> Iterator[None]:
-    """The backbone in bfloat16, and compiled, or not, for as long as the block lasts: however training ends, what is evaluated is
-    float32, as it is written."""
+def computing(model: Classifier, half: bool) -> Iterator[None]:
+    """The backbone in bfloat16, or not, for as long as the block lasts: however training ends, what is evaluated is float32, and as
+    it is written, not `compiled`."""
     model.half_precision = half
-    model.compiled = torch.compile(model.backbone.forward, dynamic=False) if compiled else None
     try:
         yield
     finally:

@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from isce.methods import METHODS
 from isce.pages import update_readme, write
 from isce.paper import ABLATION, ABLATION_ATTACKS
 from isce.profiles import load
-from isce.train import Spec
+from isce.train import Spec, epochs_in
 
 WEIGHTS_AT_MOST = 30_000_000  # bytes, of all networks in results/
 
@@ -176,13 +177,19 @@ def share_weights(weights: Path, target: Path) -> None:
 
 
 def share_checkpoint(checkpoint: Path) -> None:
-    """Copy the checkpoint of a training that goes on to its folder in results/, or, once its record is there, take that away."""
+    """Copy the checkpoint of a training that goes on to its folder in results/, if it is further than the one there; once its record is
+    there, take that away."""
     shared = record.committed(checkpoint)
+    run_id = shared.parent.name
     if shared.with_name("result.json").is_file():
         shared.unlink(missing_ok=True)
-    elif checkpoint.is_file():
-        with record.atomic(shared) as part:
+    elif (done := epochs_in(checkpoint, run_id)) > epochs_in(shared, run_id):
+        with suppress(FileNotFoundError), record.atomic(shared) as part:  # a training that ends takes it away
             shutil.copyfile(checkpoint, part)
+            size = checkpoint.stat().st_size / 1e6
+            record.log(
+                f"isce: {run_id}: its checkpoint after {done} epochs is shared, {size:.1f} MB that git would keep for good"
+            )
 
 
 def superseded(evaluation: Evaluation, done: dict[str, Any] | None, kept: Collection[Path]) -> list[Path]:

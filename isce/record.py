@@ -202,14 +202,19 @@ def precision(device: torch.device) -> str:
     return "float32" + (f" (TF32 {' and '.join(rounded)})" if rounded else "")
 
 
+def machine(device: torch.device) -> str:
+    """The processor's name, of a CPU with how many of them there are."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if (cpuinfo := Path("/proc/cpuinfo")).exists():
+        models = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        if models:
+            return f"{models[0]} x {len(models)}"
+    return platform.processor() or platform.machine()
+
+
 def provenance(device: torch.device, data_checksum: str, seconds: float, images: int) -> dict[str, Any]:
     """Where a result comes from. `images` counts those processed in `seconds` (training: epochs x training images)."""
-    name = platform.processor() or platform.machine()
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-    elif (cpuinfo := Path("/proc/cpuinfo")).exists():
-        models = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        name = f"{models[0]} x {len(models)}" if models else name
     packages = {p: importlib.metadata.version(p) for p in ("torch", "torchvision", "numpy", "scikit-learn")}
     return {
         **_source(),
@@ -217,7 +222,7 @@ def provenance(device: torch.device, data_checksum: str, seconds: float, images:
         "packages": packages,
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "device": device.type,
-        "device_name": name,
+        "device_name": machine(device),
         "threads": torch.get_num_threads(),
         "precision": precision(device),
         "data_sha256": data_checksum,

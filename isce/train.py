@@ -281,6 +281,29 @@ def _fetch_published(spec: Spec) -> bool:
     return True
 
 
+def epochs_in(checkpoint: Path, run_id: str) -> int:
+    """How many epochs of a run are done in a checkpoint; 0 where it is not there, damaged, or of another run."""
+    try:
+        state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+        return len(state["history"]["loss"]) if state["run_id"] == run_id else 0
+    except Exception:  # a damaged file fails in many ways
+        return 0
+
+
+def _fetch_begun(spec: Spec, checkpoint: Path) -> None:
+    """Go on from the committed checkpoint of `spec`, where there is one of more epochs than here."""
+    begun = record.committed(checkpoint)
+    done = epochs_in(begun, spec.run_id) if begun.is_file() else 0
+    if done <= epochs_in(checkpoint, spec.run_id):
+        return
+    try:
+        with record.atomic(checkpoint) as part:
+            shutil.copyfile(begun, part)
+        record.log(f"isce: {spec.run_id} goes on from the {done} epochs that results/ has of it")
+    except OSError as error:
+        record.log(f"isce: {begun} cannot be copied ({error}): training without it")
+
+
 def halved(model: nn.Module) -> dict[str, Tensor]:
     """The state of `model` in float16 on the CPU, and the model itself rounded to it.
 
@@ -303,9 +326,7 @@ def _train(spec: Spec, device: torch.device, progress: bool) -> None:
     if spec.arm == "A":
         as_coded.set_pixel_mean(model, train.images)
     checkpoint = spec.folder / "checkpoint.pt"
-    if (begun := record.committed(checkpoint)).is_file() and not checkpoint.is_file():
-        with record.atomic(checkpoint) as part:
-            shutil.copyfile(begun, part)
+    _fetch_begun(spec, checkpoint)
     history = fit(model, train, spec, checkpoint, progress)
     with record.atomic(spec.folder / "model.safetensors") as part:
         save_file(halved(model), part)
@@ -330,7 +351,7 @@ def _train(spec: Spec, device: torch.device, progress: bool) -> None:
             "provenance": record.provenance(
                 device, DATASETS[spec.dataset].sha256, history["seconds"], len(train) * len(history["loss"])
             )
-            | {"precision": history["precision"]},
+            | {"precision": history["precision"], "device_name": history["machine"]},
         },
     )
     checkpoint.unlink(missing_ok=True)
@@ -355,7 +376,8 @@ def fit(
     not on CIFAR-10. Arm A takes its own optimiser and schedule, and shifts by 3 pixels.
 
     Returns:
-        {"loss": [mean training loss of each epoch], "seconds": training time over all starts, "precision": of the backbone}.
+        {"loss": [mean training loss of each epoch], "seconds": training time over all starts, "precision": of the backbone, "machine":
+        where; of a training that has moved, or goes on otherwise, one after the other}.
 
     Raises:
         FloatingPointError: the loss is no longer finite.
@@ -371,9 +393,8 @@ def fit(
     device = train.images.device
     half = spec.arm == "B" and pays_in_half(spec.backbone, spec.dataset, device)
     precision = "bfloat16 backbone, float32 weights and loss" if half else record.precision(device)
-    history: dict[str, Any] = {"loss": [], "seconds": 0.0, "precision": precision}
+    history: dict[str, Any] = {"loss": [], "seconds": 0.0, "precision": precision, "machine": record.machine(device)}
     arrange(model, half).train()
-    first = _resume(checkpoint, model, optimizer, schedule, history, spec)
     augmented, shift = data.DATASETS[spec.dataset].augmented, 4 if spec.arm == "B" else 3
     growth = epochs * steps / 4 if spec.dataset != "cifar10" else 1  # steps until AT's eps has its full size
 
@@ -388,10 +409,10 @@ def fit(
         loss.backward()
         return loss.detach(), z.detach()
 
-    compiled = pays_compiled(spec.backbone, half, device, (epochs - first) * steps) and not hooked(model)
-    with computing(model, half, compiled):
-        if model.compiled is not None:
-            rehearse(gradients, model, batch_size, train)
+    with computing(model, half):
+        if pays_compiled(spec.backbone, half, device, epochs * steps) and compiled(gradients, model, batch_size, train):
+            history["precision"] += ", compiled"
+        first = _resume(checkpoint, model, optimizer, schedule, history, spec)
         if device.type == "cuda":
             gradients = replayed(gradients, model, batch_size, train)
         for epoch in tqdm(
@@ -427,15 +448,19 @@ def fit(
 
 
 def hooked(model: nn.Module) -> bool:
-    """Whether somebody has forward hooks on it, which a compiled pass or a replayed one would not call."""
-    return any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    """Whether somebody has hooks on it, which a compiled pass or a replayed one would not call."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(module, kind) for module in model.modules() for kind in kinds)
 
 
-def rehearse(gradients: Gradients, model: Classifier, batch_size: int, train: data.Split) -> None:
-    """One step, of which nothing stays, for torch to compile what it will take. Where it cannot (it wants a C++ compiler), one line
-    says so, and training goes on without."""
+def compiled(gradients: Gradients, model: Classifier, batch_size: int, train: data.Split) -> bool:
+    """Have torch compile the backbone's passes, all in one step of which nothing else stays; whether that is done. Where torch cannot
+    (it wants a C++ compiler), one line says so; a model with hooks is left as it is."""
+    if hooked(model):
+        return False
     state = [(tensor, tensor.clone()) for tensor in model.buffers()]
     try:
+        model.compiled = torch.compile(model.backbone.forward, dynamic=False)
         gradients(train.images[:batch_size], train.labels[:batch_size])
     except Exception as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -444,6 +469,7 @@ def rehearse(gradients: Gradients, model: Classifier, batch_size: int, train: da
     with torch.no_grad():
         for tensor, before in state:
             tensor.copy_(before)
+    return model.compiled is not None
 
 
 _RECORDING = Lock()  # of one CUDA graph at a time: beginning one empties the allocator's cache
@@ -533,7 +559,7 @@ def _resume(
         if state["run_id"] != spec.run_id:
             raise ValueError("of another run")
         past = dict(state["history"], loss=list(state["history"]["loss"]), seconds=float(state["history"]["seconds"]))
-        before = past["precision"].split("; then ")
+        starts = {key: past.get(key, history[key]).split("; then ") for key in ("precision", "machine")}
         for part, key in ((model, "model"), (optimizer, "optimizer"), (schedule, "schedule")):
             part.load_state_dict(state[key])
     except Exception as error:  # a damaged file fails in many ways; the training itself is never lost by it
@@ -548,6 +574,7 @@ def _resume(
     for weight, own in optimizer.state.items():
         same = {key: value for key, value in own.items() if isinstance(value, Tensor) and value.shape == weight.shape}
         own.update({key: torch.empty_like(weight).copy_(value) for key, value in same.items()})
-    now = history["precision"]  # of each start, where a resumed training has moved
-    history.update(past | {"precision": "; then ".join(before if now in before else [*before, now])})
+    for key, before in starts.items():  # of each start, where a resumed training has moved
+        past[key] = "; then ".join(before if history[key] in before else [*before, history[key]])
+    history.update(past)
     return len(history["loss"])

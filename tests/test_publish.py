@@ -122,6 +122,13 @@ def test_a_training_that_was_published_half_done_goes_on_elsewhere(
     assert epochs == list(range(4, spec.epochs or 0))
     assert (train.result(spec) or {})["weights_sha256"] == whole
     assert kept.is_file()
+    further = kept.read_bytes()
+    (tmp_path / "runs" / spec.run_id / "result.json").unlink()  # as if it had not ended, and begun again
+    for other in (b"damaged", b""):
+        (tmp_path / "runs" / spec.run_id / "checkpoint.pt").write_bytes(other)
+        publish.publish("digits")
+        assert kept.read_bytes() == further
+    train.load_or_train(spec, "cpu", False)
     assert any(spec.run_id in path for path in publish.publish("digits"))
     assert not kept.exists()
 
