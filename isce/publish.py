@@ -11,13 +11,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from isce import record
 from isce.evaluations import Evaluation, find, of_any, path_of, read_record
 from isce.methods import METHODS
 from isce.pages import update_readme, write
 from isce.paper import ABLATION, ABLATION_ATTACKS
 from isce.profiles import load
-from isce.train import Spec, epochs_in
+from isce.train import Spec, epochs_in, halved
 
 WEIGHTS_AT_MOST = 30_000_000  # bytes, of all networks in results/
 
@@ -177,16 +180,22 @@ def share_weights(weights: Path, target: Path) -> None:
 
 
 def share_checkpoint(checkpoint: Path) -> None:
-    """Copy the checkpoint of a training that goes on to its folder in results/, if it is further than the one there; once its record is
-    there, take that away."""
+    """Put the checkpoint of a training that goes on into its folder in results/, if it is further than the one there; once its record
+    is there, take that away. It is rounded to half its size, weights to float16 and Adam's moments to bfloat16."""
     shared = record.committed(checkpoint)
     run_id = shared.parent.name
     if shared.with_name("result.json").is_file():
         shared.unlink(missing_ok=True)
     elif (done := epochs_in(checkpoint, run_id)) > epochs_in(shared, run_id):
         with suppress(FileNotFoundError), record.atomic(shared) as part:  # a training that ends takes it away
-            shutil.copyfile(checkpoint, part)
-            size = checkpoint.stat().st_size / 1e6
+            state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+            state["model"] = {name: halved(tensor) for name, tensor in state["model"].items()}
+            for moments in state["optimizer"]["state"].values():
+                moments.update(
+                    {key: m.bfloat16() for key, m in moments.items() if isinstance(m, Tensor) and m.dim() > 0}
+                )
+            torch.save(state, part)
+            size = part.stat().st_size / 1e6
             record.log(
                 f"isce: {run_id}: its checkpoint after {done} epochs is shared, {size:.1f} MB that git would keep for good"
             )

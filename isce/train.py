@@ -304,17 +304,17 @@ def _fetch_begun(spec: Spec, checkpoint: Path) -> None:
         record.log(f"isce: {begun} cannot be copied ({error}): training without it")
 
 
-def halved(model: nn.Module) -> dict[str, Tensor]:
-    """The state of `model` in float16 on the CPU, and the model itself rounded to it.
+def halved(tensor: Tensor) -> Tensor:
+    """`tensor` in float16 on the CPU; as it is where float16 cannot hold it."""
+    half = tensor.half() if tensor.is_floating_point() else tensor
+    return (half if bool(half.isfinite().all()) else tensor).contiguous().cpu()
 
-    So the stored file is exactly what is evaluated, at half the size. A tensor that float16 cannot hold stays as it is.
-    """
-    state = {}
-    for name, tensor in model.state_dict().items():
-        half = tensor.half() if tensor.is_floating_point() else tensor
-        half = half if bool(half.isfinite().all()) else tensor
-        tensor.copy_(half)
-        state[name] = half.contiguous().cpu()
+
+def halve(model: nn.Module) -> dict[str, Tensor]:
+    """The state of `model` in float16, and the model itself rounded to it: so the stored file is exactly what is evaluated, at half
+    the size."""
+    state = {name: halved(tensor) for name, tensor in model.state_dict().items()}
+    model.load_state_dict(state)
     return state
 
 
@@ -329,7 +329,7 @@ def _train(spec: Spec, device: torch.device, progress: bool) -> None:
     _fetch_begun(spec, checkpoint)
     history = fit(model, train, spec, checkpoint, progress)
     with record.atomic(spec.folder / "model.safetensors") as part:
-        save_file(halved(model), part)
+        save_file(halve(model), part)
     weights = record.sha256(spec.folder / "model.safetensors")
     batch_size = as_coded.BATCH if spec.arm == "A" else 1000
     test_accuracy = accuracy(model, test, batch_size)

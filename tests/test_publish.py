@@ -96,7 +96,7 @@ def test_a_training_that_was_published_half_done_goes_on_elsewhere(
 ) -> None:
     spec = digits.spec("mnist", "lenet5", "isce")
     train.load_or_train(spec, "cpu", False)
-    whole = (train.result(spec) or {})["weights_sha256"]
+    whole = (train.result(spec) or {})["metrics"]
     shutil.rmtree(tmp_path / "runs")
     kept, save = published / spec.run_id / "checkpoint.pt", train._save
 
@@ -110,8 +110,18 @@ def test_a_training_that_was_published_half_done_goes_on_elsewhere(
         with pytest.raises(InterruptedError):
             train.load_or_train(spec, "cpu", False)
     assert publish.publish("digits") == []
+    exact = tmp_path / "runs" / spec.run_id / "checkpoint.pt"
+    assert kept.stat().st_size < 0.6 * exact.stat().st_size
+    stored, first = (torch.load(path, weights_only=True) for path in (kept, exact))
+    assert stored["history"] == first["history"]
+    assert stored["schedule"] == first["schedule"]
+    for name, tensor in first["model"].items():
+        torch.testing.assert_close(stored["model"][name].to(tensor.dtype), tensor, rtol=2**-10, atol=1e-7)
+    for number, moments in first["optimizer"]["state"].items():
+        for key, tensor in moments.items():
+            torch.testing.assert_close(stored["optimizer"]["state"][number][key].float(), tensor, rtol=2**-8, atol=0)
     shutil.rmtree(tmp_path / "runs")
-    assert len(torch.load(kept, weights_only=True)["history"]["loss"]) == 3
+    assert len(stored["history"]["loss"]) == 3
     epochs = []
 
     def count(path: Path, *state: Any) -> None:
@@ -120,7 +130,10 @@ def test_a_training_that_was_published_half_done_goes_on_elsewhere(
     monkeypatch.setattr(train, "_save", count)
     train.load_or_train(spec, "cpu", False)
     assert epochs == list(range(4, spec.epochs or 0))
-    assert (train.result(spec) or {})["weights_sha256"] == whole
+    done = (train.result(spec) or {})["metrics"]
+    assert done["train_loss"][:3] == whole["train_loss"][:3]
+    assert done["train_loss"] == pytest.approx(whole["train_loss"], abs=0.02)
+    assert done["test_accuracy"] == pytest.approx(whole["test_accuracy"], abs=2)
     assert kept.is_file()
     further = kept.read_bytes()
     (tmp_path / "runs" / spec.run_id / "result.json").unlink()  # as if it had not ended, and begun again

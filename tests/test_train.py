@@ -258,7 +258,7 @@ def test_what_float16_cannot_hold_stays_as_it_is() -> None:
     model = torch.nn.Linear(2, 1, bias=False)
     with torch.no_grad():
         model.weight.copy_(torch.tensor([[1e6, 1 / 3]]))
-    assert train.halved(model)["weight"].dtype == torch.float32
+    assert train.halve(model)["weight"].dtype == torch.float32
     assert model.weight[0, 1] == torch.tensor(1 / 3)
 
 
