@@ -7,9 +7,9 @@ import copy
 import dataclasses
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -293,8 +293,8 @@ def epochs_in(checkpoint: Path, run_id: str) -> int:
 def _fetch_begun(spec: Spec, checkpoint: Path) -> None:
     """Go on from the committed checkpoint of `spec`, where there is one of more epochs than here."""
     begun = record.committed(checkpoint)
-    done = epochs_in(begun, spec.run_id) if begun.is_file() else 0
-    if done <= epochs_in(checkpoint, spec.run_id):
+    done = epochs_in(begun, spec.run_id)
+    if not done or done <= epochs_in(checkpoint, spec.run_id):
         return
     try:
         with record.atomic(checkpoint) as part:
@@ -453,22 +453,31 @@ def hooked(model: nn.Module) -> bool:
     return any(getattr(module, kind) for module in model.modules() for kind in kinds)
 
 
+@contextmanager
+def statistics_kept(model: nn.Module) -> Iterator[None]:
+    """For a rehearsal: batch norm's statistics, which its passes move, are afterwards as before, also where it fails."""
+    state = [(tensor, tensor.clone()) for tensor in model.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, before in state:
+                tensor.copy_(before)
+
+
 def compiled(gradients: Gradients, model: Classifier, batch_size: int, train: data.Split) -> bool:
     """Have torch compile the backbone's passes, all in one step of which nothing else stays; whether that is done. Where torch cannot
     (it wants a C++ compiler), one line says so; a model with hooks is left as it is."""
     if hooked(model):
         return False
-    state = [(tensor, tensor.clone()) for tensor in model.buffers()]
     try:
         model.compiled = torch.compile(model.backbone.forward, dynamic=False)
-        gradients(train.images[:batch_size], train.labels[:batch_size])
+        with statistics_kept(model):
+            gradients(train.images[:batch_size], train.labels[:batch_size])
     except Exception as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         record.log(f"isce: torch.compile: {first}: training without it, slower")
         model.compiled = None
-    with torch.no_grad():
-        for tensor, before in state:
-            tensor.copy_(before)
     return model.compiled is not None
 
 
@@ -487,26 +496,22 @@ def replayed(gradients: Gradients, model: nn.Module, batch_size: int, train: dat
     device = train.images.device
     given = [train.images[:batch_size].clone(), train.labels[:batch_size].clone()]
     given += [torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device)]
-    state = [(tensor, tensor.clone()) for tensor in model.buffers()]  # rehearsing moves batch norm's statistics
     try:
-        stream, outer = _stream(device, "recording"), torch.cuda.current_stream(device)
-        stream.wait_stream(outer)
-        try:
-            with torch.cuda.stream(stream):
-                for _ in range(3):
-                    gradients(*given)
-        finally:
-            outer.wait_stream(stream)  # one that failed may still be writing
-        graph = torch.cuda.CUDAGraph()
-        with _RECORDING, torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-            loss, z = gradients(*given)
+        with statistics_kept(model):
+            stream, outer = _stream(device, "recording"), torch.cuda.current_stream(device)
+            stream.wait_stream(outer)
+            try:
+                with torch.cuda.stream(stream):
+                    for _ in range(3):
+                        gradients(*given)
+            finally:
+                outer.wait_stream(stream)  # one that failed may still be writing
+            graph = torch.cuda.CUDAGraph()
+            with _RECORDING, torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                loss, z = gradients(*given)
     except RuntimeError as error:
         record.log(f"isce: no CUDA graph ({str(error).splitlines()[0]}): training launch by launch, slower")
         return gradients
-    finally:
-        with torch.no_grad():
-            for tensor, before in state:
-                tensor.copy_(before)
 
     def replay(x: Tensor, y: Tensor, eps: Number = 0.0, key: int | Tensor = 0) -> tuple[Tensor, Tensor]:
         for own, value in zip(given, (x, y, eps, key), strict=True):
