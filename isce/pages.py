@@ -25,7 +25,7 @@ def write(name: str) -> None:
     .html."""
     profile = load(name)
     with record.atomic(record.results_dir() / f"{name}.md") as part:
-        part.write_text(document(profile, tables := with_records(profile)))
+        part.write_text(document(profile, tables := with_records(profile)), encoding="utf-8")
     for number, long in tables.items():
         save(number, profile, long, record.results_dir() / name, ["latex", "html"])
 
@@ -48,11 +48,13 @@ def headline(profile: Profile, block: str, backbone: str) -> str:
     )
 
 
+_SHOWN = ("sce", "isce", "norm_only", "mmc", "at")
 GLANCE = (  # the rows of the README's first table
-    (CLEAN := "none (all test images)", "clean", ("sce", "isce", "at")),
-    ("DeepFool-50", "deepfool_50", ("sce", "isce", "norm_only")),
+    (CLEAN := "none (all test images)", "clean", _SHOWN),
+    ("PGD-50, untargeted", "pgd_un_50", _SHOWN),
+    ("DeepFool-50", "deepfool_50", _SHOWN),
     ("DeepFool-50 on logits not normalised", "deepfool_50@raw", ("isce", "norm_only")),
-    ("AutoAttack", "autoattack", ("sce", "isce", "norm_only", "at")),
+    ("AutoAttack", "autoattack", _SHOWN),
 )
 
 
@@ -112,9 +114,9 @@ def update_readme(name: str, readme: Path) -> None:
         shown = glance(nets) if len(nets) > 1 else headline(load(name), *nets[0][1:])
         return f"{start}\n{shown}\n{end}"
 
-    words = MARKED.sub(renewed, readme.read_text())
+    words = MARKED.sub(renewed, readme.read_text(encoding="utf-8"))
     with record.atomic(readme) as part:
-        part.write_text(words)
+        part.write_text(words, encoding="utf-8")
 
 
 def masking(profile: Profile, block: str, backbone: str) -> pd.DataFrame:

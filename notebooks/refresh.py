@@ -35,7 +35,7 @@ def refresh(path: Path) -> None:
     if any(str(path) in text for path in (FOLDER.parent, Path.home(), record.runs_dir())):
         raise SystemExit(f"{path.name}: an output holds a path of this machine")
     with record.atomic(path) as part:
-        part.write_text(text)
+        part.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
