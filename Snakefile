@@ -8,10 +8,10 @@ import shlex
 import sys
 from pathlib import Path
 
-from isce import checks, evaluate, methods, profiles, record, train
+from isce import checks, evaluate, methods, models, profiles, record, train
 
 profile = profiles.load(config.get("profile", "digits"))
-device = config.get("device", "auto")
+device = str(config.get("device", "auto"))  # 0 would arrive as a number
 at_once = config.get("at_once", 1)  # trainings side by side in one job
 # Jobs that take one; none on a CPU. A cluster's login node may have none, and then must be told: device=cuda.
 gpu = int(device.startswith("cuda") or record.pick_device(device).type == "cuda")
@@ -20,6 +20,14 @@ train_job = f"{done}/train-{{dataset}}-{{backbone}}-{{job}}-seed{{seed}}.ipynb"
 attack_job = f"{done}/attack-{{block}}-{{backbone}}-{{job}}-seed{{seed}}.ipynb"
 notebooks = Path(workflow.basedir) / "notebooks"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # jobs run side by side, each on its own cores
+
+
+wildcard_constraints:  # a GOAL that names none of these is no file that could be made
+    block="|".join(profile.stand_in),
+    dataset="|".join(dict.fromkeys(profile.stand_in.values())),
+    backbone="|".join(models.BACKBONES),
+    job="|".join(map(str, range(max(len(profile.train_jobs), len(profile.attack_jobs))))),
+    seed=r"\d+",
 
 
 def papermill(notebook):
@@ -101,7 +109,7 @@ all_attacks = [
     if profile.only(names, block, backbone) for seed in profile.seeds_of(block, backbone)
 ]
 as_coded = [
-    f"{done}/as-coded-{block}-seed{seed}.ipynb" for block in profile.as_coded.get("blocks", []) for seed in profile.seeds
+    f"{done}/as-coded-{block}-seed{seed}.ipynb" for block in profile.as_coded["blocks"] for seed in profile.seeds
 ]
 save = not profile.is_stand_in  # figures/ holds those of real data
 mnist = {  # the network of notebooks that take one
@@ -281,7 +289,8 @@ rule report:
 rule html:
     input:
         rules.report.output,
+        Path(workflow.basedir) / "isce" / "report.html",
     output:
         f"{done}/report.html",
     shell:
-        shlex.quote(sys.executable) + " -m isce.report {input:q} {output:q}"
+        shlex.quote(sys.executable) + " -m isce.report {input[0]:q} {output:q}"

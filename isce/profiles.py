@@ -1,23 +1,110 @@
 """A profile says what a replication runs and at what size: config/digits.yaml, cpu.yaml, full.yaml."""
 
 import dataclasses
-import math
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import product
-from typing import Any, get_origin, get_type_hints
+from typing import Annotated, Any, NotRequired, TypeVar
 
 import yaml
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict
 
 from isce import data, methods, paper, record
-from isce.attacks.common import real, whole
 from isce.data import DATASETS
 from isce.evaluate import default_levels, parse
 from isce.evaluations import Evaluation
 from isce.models import BACKBONES
 from isce.train import Spec
 
+BLOCKS = ("mnist", "cifar10")
+T = TypeVar("T")
 
+
+def _must(holds: Callable[[Any], object], words: str) -> AfterValidator:
+    """A field's value must be such that `holds(value)`; or ValueError with these words."""
+
+    def check(value: T) -> T:
+        if not holds(value):
+            raise ValueError(words)
+        return value
+
+    return AfterValidator(check)
+
+
+def _one_of(what: str, known: Collection[Any]) -> AfterValidator:
+    return AfterValidator(lambda name: record.choose(what, name, known))
+
+
+def _parsed(by: Callable[[str], list[str]], alone: bool = False) -> AfterValidator:
+    """Names that `by` knows; alone: one of them, and no group."""
+    return _must(lambda names: by(names) == [names] or not alone, "must be one name, and no group of several")
+
+
+_EACH_ONCE = _must(lambda values: len(set(values)) == len(values), "must hold each once")
+_RISE = _must(lambda values: sorted(set(values)) == values, "must rise")
+_BOTH = _must(lambda values: set(values) == set(BLOCKS), f"must say it of {' and of '.join(BLOCKS)}, and of no other")
+_PLACES = [*DATASETS, *(f"{dataset}-{backbone}" for dataset in DATASETS for backbone in BACKBONES)]
+
+Count = Annotated[int, Field(strict=True, ge=1)]
+Number = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+Levels = Annotated[list[Annotated[Number, Field(gt=0)]], Field(min_length=1), _RISE]
+Seeds = Annotated[list[Annotated[int, Field(strict=True, ge=0)]], Field(min_length=1), _EACH_ONCE]
+Dataset = Annotated[str, _one_of("data set", DATASETS)]
+Backbone = Annotated[str, _one_of("backbone", BACKBONES)]
+Block = Annotated[str, _one_of("block", BLOCKS)]
+Methods = Annotated[str, _parsed(methods.parse)]
+Attacks = Annotated[str, _parsed(parse)]
+
+
+@with_config(ConfigDict(extra="forbid"))
+class Network(TypedDict, total=False):
+    """What a network takes if other than all."""
+
+    seeds: Seeds
+    methods: Methods
+    beyond: Attacks
+    n: Count
+
+
+@with_config(ConfigDict(extra="forbid"))
+class AsCoded(TypedDict):
+    """Arm A."""
+
+    blocks: list[Block]
+    epochs: dict[Dataset, Count]
+    attacks: Attacks
+
+
+@with_config(ConfigDict(extra="forbid"))
+class Figures(TypedDict):
+    """Figures 3 and 4: Figure 4's backbone of each block in `embedding`, and the `epochs`, by data set, of Figure 3's many networks and
+    of Figure 4's slow ones, where not the profile's own. Figure 3's grid must have the paper's own s and m."""
+
+    embedding: dict[Block, Backbone]
+    embedding_epochs: NotRequired[dict[Dataset, Count]]
+    methods: Methods
+    n: Count
+    ablation_s: Annotated[Levels, Field(min_length=2), _must(lambda s: 1.0 in s, "must hold the paper's 1.0")]
+    ablation_m: Annotated[
+        list[Number], Field(min_length=2), _RISE, _must(lambda m: 0.1 in m, "must hold the paper's 0.1")
+    ]
+    ablation_n: Count
+    ablation_seeds: Annotated[Count, Field(ge=2)]
+    ablation_epochs: NotRequired[dict[Dataset, Count]]
+
+
+@with_config(ConfigDict(extra="forbid"))
+class Checks(TypedDict):
+    """gradient_masking, theory and curves."""
+
+    methods: Methods
+    n: Count
+    theory_n: NotRequired[Count]
+    curves_n: NotRequired[Count]
+
+
+@with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True)
 class Profile:
     """The keys of config/<name>.yaml, commented there. Blocks are the paper's data sets, mnist and cifar10.
@@ -25,31 +112,31 @@ class Profile:
     `epochs` names data sets, and <data set>-<backbone> where one network takes another number. `networks`, unless empty,
     lists the <block>-<backbone> that are run, each with the `seeds`, `methods`, `beyond` and `n` that it takes if other than all.
     `fewer` names attacks, for their cost run on fewer test images than n.
-    `figures` names Figure 4's backbone of each block in `embedding`, and may hold `ablation_epochs` and `embedding_epochs`,
-    by data set: those of Figure 3's many networks and of Figure 4's slow ones, where not the profile's own.
     """
 
     name: str
     title: str
-    stand_in: dict[str, str]
-    epochs: dict[str, int]
-    networks: dict[str, dict[str, Any]]
-    seeds: list[int]
-    tables: list[int]
-    n: int
-    fewer: dict[str, int]
-    eps: dict[str, list[float]]
-    simba_steps: dict[str, list[float]]
-    simba_queries: dict[str, int]
-    beyond: str
-    strongest: str
-    adaptive: dict[str, str]
-    as_coded: dict[str, Any]
-    train_jobs: list[str]
-    attack_jobs: list[str]
-    controls: str
-    figures: dict[str, Any]
-    checks: dict[str, Any]
+    stand_in: Annotated[dict[str, Dataset], _BOTH]
+    epochs: dict[Annotated[str, _one_of("data set or <data set>-<backbone>", _PLACES)], Count]
+    networks: dict[str, Network]
+    seeds: Seeds
+    tables: Annotated[
+        list[Annotated[int, Field(strict=True, ge=1, le=max(paper.TABLES))]], Field(min_length=1), _EACH_ONCE
+    ]
+    n: Count
+    fewer: dict[Annotated[str, _parsed(parse, alone=True)], Count]
+    eps: Annotated[dict[str, Levels], _BOTH]
+    simba_steps: Annotated[dict[str, Levels], _BOTH]
+    simba_queries: Annotated[dict[str, Count], _BOTH]
+    beyond: Attacks
+    strongest: Attacks
+    adaptive: dict[Annotated[str, _parsed(methods.parse, alone=True)], Attacks]
+    as_coded: AsCoded
+    train_jobs: list[Methods]
+    attack_jobs: list[Methods]
+    controls: Annotated[str, _must(lambda names: not names or methods.parse(names), "")]
+    figures: Figures
+    checks: Checks
 
     @property
     def is_stand_in(self) -> bool:
@@ -89,7 +176,7 @@ class Profile:
 
     def epochs_of(self, dataset: str, backbone: str, arm: str = "B") -> int | None:
         """Passes over the training images; None: the data set's default."""
-        given = self.epochs if arm == "B" else self.as_coded["epochs"]
+        given: Mapping[str, int] = self.epochs if arm == "B" else self.as_coded["epochs"]
         return given.get(f"{dataset}-{backbone}", given.get(dataset))
 
     def spec(self, block: str, backbone: str, method: str, seed: int = 0, arm: str = "B", **more: Any) -> Spec:
@@ -99,13 +186,15 @@ class Profile:
 
     def ablation_spec(self, block: str, backbone: str, method: str = "isce", seed: int = 0, **options: float) -> Spec:
         """A network of Figure 3, such as `s=1.5, m=0.02`: as `spec`, but of `ablation_epochs` where the profile has them."""
-        return self._with_epochs_of("ablation", self.spec(block, backbone, method, seed, options=options))
+        return self._over(
+            self.figures.get("ablation_epochs", {}), self.spec(block, backbone, method, seed, options=options)
+        )
 
     def embedding(self, block: str, method: str, seed: int = 0, backbone: str = "") -> Evaluation:
         """Figure 4's network (`.spec`), of `embedding_epochs` where the profile has them, and the search for the smallest
         perturbations of its test images. backbone: another than the figure's."""
         spec = self.spec(block, backbone or self.figures["embedding"][block], method, seed, embedding_dim=3)
-        spec, attack = self._with_epochs_of("embedding", spec), "deepfool_50@raw"
+        spec, attack = self._over(self.figures.get("embedding_epochs", {}), spec), "deepfool_50@raw"
         n = min(self.figures["n"], DATASETS[spec.dataset].sizes[2])
         return Evaluation(spec, attack, self.levels(block, attack), n)
 
@@ -113,9 +202,10 @@ class Profile:
         """`embedding` of each method that Figure 4 draws on this block."""
         return [self.embedding(block, method) for method in methods.parse(self.figures["methods"])]
 
-    def _with_epochs_of(self, figure: str, spec: Spec) -> Spec:
-        epochs = self.figures.get(f"{figure}_epochs", {}).get(spec.dataset, spec.epochs)
-        return dataclasses.replace(spec, epochs=epochs)
+    @staticmethod
+    def _over(epochs: Mapping[str, int], spec: Spec) -> Spec:
+        """The same training of as many epochs, where its data set is among these."""
+        return dataclasses.replace(spec, epochs=epochs.get(spec.dataset, spec.epochs))
 
     def ablation(
         self, block: str, backbone: str, attack: str, split: str = "validation", level: int = 0
@@ -123,10 +213,12 @@ class Profile:
         """Figure 3's grid, row by row of s, and the paper's s = 1, m = 0.1 from several seeds, the yardstick of chance: each
         network attacked at the smaller radius (`level` 1: the larger), on validation images; or on test images, where a choice is
         tested."""
-        s, m, seeds = (self.figures[f"ablation_{key}"] for key in ("s", "m", "seeds"))
-        grid = [self.ablation_spec(block, backbone, s=a, m=b) for a in s for b in m]
-        same = [self.ablation_spec(block, backbone, seed=k, s=1.0, m=0.1) for k in range(seeds)]
-        radius, n = (self.eps[block][level],), self.figures["ablation_n" if split == "validation" else "n"]
+        pairs = [(s, m) for s in self.figures["ablation_s"] for m in self.figures["ablation_m"]]
+        grid = [self.ablation_spec(block, backbone, s=s, m=m) for s, m in pairs]
+        seeds = range(self.figures["ablation_seeds"])
+        same = [self.ablation_spec(block, backbone, seed=seed, s=1.0, m=0.1) for seed in seeds]
+        n = self.figures["ablation_n"] if split == "validation" else self.figures["n"]
+        radius = (self.eps[block][level],)
         asked = [[Evaluation(spec, attack, radius, n, split=split) for spec in specs] for specs in (grid, same)]
         return asked[0], asked[1]
 
@@ -237,24 +329,11 @@ class Profile:
         """What arm A needs: ResNet-32 as coded, with I-SCE and with SCE, on clean images and under `as_coded`'s attacks."""
         return [
             evaluation
-            for block in self.as_coded.get("blocks", [])
+            for block in self.as_coded["blocks"]
             for method in ("sce", "isce")
             for attack in parse("clean," + self.as_coded["attacks"])
             for evaluation in self.over_seeds(block, "resnet32", method, attack, "A")
         ]
-
-
-def _check_whole(what: str, values: Any) -> None:
-    """ValueError unless they are different whole numbers, one at least."""
-    if not isinstance(values, list) or not values or not all(whole(value) for value in values):
-        raise ValueError(f"{what} must hold whole numbers, at least one, got {values!r}")
-    if len(set(values)) < len(values):
-        raise ValueError(f"{what} must hold each once, got {values!r}")
-
-
-def _check_count(what: str, value: Any) -> None:
-    if not whole(value) or value < 1:
-        raise ValueError(f"{what} of at least 1, got {value!r}")
 
 
 @lru_cache
@@ -262,7 +341,7 @@ def load(name: str) -> Profile:
     """The profile of config/<name>.yaml.
 
     Raises:
-        ValueError: no such profile, none at all, or a file that does not hold just the keys of `Profile`.
+        ValueError: no such profile, none at all, or a file that is not as `Profile` says.
     """
     folder = record.config_dir()
     known = sorted(path.stem for path in folder.glob("*.yaml"))
@@ -270,65 +349,22 @@ def load(name: str) -> Profile:
         raise ValueError(f"no profiles in {folder}: set ISCE_HOME to a checkout of this repository")
     path = folder / f"{record.choose('profile', name, known)}.yaml"
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path.name} is no YAML: {' '.join(str(error).split())}") from None
-    want = {f.name for f in dataclasses.fields(Profile)} - {"name"}
-    if not isinstance(content, dict) or set(content) != want:
-        wrong = sorted(want ^ set(content)) if isinstance(content, dict) else content
-        raise ValueError(f"{path.name} must hold just the keys of isce.profiles.Profile; missing or unknown: {wrong}")
-    for field, kind in get_type_hints(Profile).items():
-        if field != "name" and not isinstance(content[field], (origin := get_origin(kind) or kind)):
-            raise ValueError(f"{field} in {path.name} must be of type {origin.__name__}, got {content[field]!r}")
-    for field in ("seeds", "tables"):
-        _check_whole(f"{field} in {path.name}", content[field])
-    _check_count(f"n in {path.name} must be a whole number", content["n"])
-    for field, block in product(("eps", "simba_steps", "simba_queries"), content["stand_in"]):
-        if block not in content[field]:
-            raise ValueError(f"{field} in {path.name} has nothing for {block}")
-    for table in content["tables"]:
-        if table not in paper.TABLES:
-            raise ValueError(
-                f"tables in {path.name} must be whole numbers of {min(paper.TABLES)} to {max(paper.TABLES)}, got {table!r}"
-            )
-    for field, (block, levels) in [(key, item) for key in ("eps", "simba_steps") for item in content[key].items()]:
-        numbers = isinstance(levels, list) and all(real(level) and 0 < level < math.inf for level in levels)
-        if not numbers or not levels or sorted(set(levels)) != levels:
-            raise ValueError(f"{field} in {path.name} must be numbers > 0 that rise, got {levels!r} for {block}")
-    if wrong := [job for job in content["train_jobs"] + content["attack_jobs"] if not isinstance(job, str)]:
-        raise ValueError(f"jobs in {path.name} must be names of methods, got {wrong[0]!r}")
-    for job in [
-        *content["train_jobs"],
-        *content["attack_jobs"],
-        *filter(None, [content["controls"]]),
-        *content["adaptive"],
-    ]:
-        methods.parse(job)
-    trained = [*DATASETS, *(f"{dataset}-{backbone}" for dataset in DATASETS for backbone in BACKBONES)]
-    for key in content["epochs"]:
-        record.choose(f"key of epochs in {path.name}", key, trained)
-    for dataset in content["stand_in"].values():
-        record.choose(f"data set of stand_in in {path.name}", dataset, DATASETS)
-    nets = sorted("-".join(net) for net in paper.networks(content["tables"]))
-    for net, less in content["networks"].items():
-        record.choose(f"network in {path.name}", net, nets)
-        if less is None:
-            raise ValueError(f"networks in {path.name}: {net} must say what is other there, or be {{}}")
-        for key in less:
-            record.choose(f"key of {net} in {path.name}", key, ("seeds", "methods", "beyond", "n"))
-        _check_whole(f"seeds of {net} in {path.name}", less.get("seeds", [0]))
-        _check_count(f"n of {net} in {path.name} must be a whole number", less.get("n", 1))
-        methods.parse(less.get("methods", "all"))
-        parse(less.get("beyond", ""))
-    for key in ("ablation_epochs", "embedding_epochs"):
-        for dataset in content["figures"].get(key, {}):
-            record.choose(f"data set of {key} in {path.name}", dataset, DATASETS)
-    for block, backbone in content["figures"]["embedding"].items():
-        record.choose(f"block of embedding in {path.name}", block, content["stand_in"])
-        record.choose(f"backbone of embedding in {path.name}", backbone, BACKBONES)
-    as_coded = content["as_coded"].get("attacks", "")
-    for names in (content["beyond"], content["strongest"], as_coded, *content["adaptive"].values(), *content["fewer"]):
-        parse(names)
-    for attack, n in content["fewer"].items():
-        _check_count(f"fewer in {path.name} must give {attack} a whole number of images", n)
-    return Profile(name=name, **content)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path.name} must hold the keys of isce.profiles.Profile, got {content!r}")
+    try:
+        profile = TypeAdapter(Profile).validate_python({**content, "name": name})
+    except ValidationError as error:
+        raise ValueError(f"{path.name}: {'; '.join(map(_told, error.errors()))}") from None
+    for net in profile.networks:
+        record.choose(f"network in {path.name}", net, ["-".join(net) for net in paper.networks(profile.tables)])
+    return profile
+
+
+def _told(error: Any) -> str:
+    """One of pydantic's errors in words: where, what, and the value."""
+    where = ".".join(str(part) for part in error["loc"] if part != "[key]")
+    value = "" if error["type"] in {"missing", "extra_forbidden"} else f", got {error['input']!r}"
+    return f"{where}: {error['msg'].removeprefix('Value error, ')}{value}"

@@ -92,7 +92,7 @@ def cases(profile: Profile, arm: str, numbers: Sequence[int], attacks: str = "")
 
 def _as_coded(profile: Profile, block: str, net: str, attacks: str) -> list[Case]:
     """Arm A's counterparts of `attacks` on a network; "proper" are the attacks on its models that are not the script's."""
-    if not profile.as_coded or net != "resnet32":
+    if not profile.as_coded["blocks"] or net != "resnet32":
         return []
     names = parse("clean," + profile.as_coded["attacks"])
     chosen = {

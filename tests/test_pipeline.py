@@ -31,11 +31,11 @@ simba_queries: {mnist: 10, cifar10: 10}
 beyond: "deepfool_10@raw"
 strongest: "fgsm@raw"
 adaptive: {isce: "simba@raw,fgsm"}
-as_coded: {}
+as_coded: {blocks: [], epochs: {}, attacks: ""}
 train_jobs: ["sce,isce"]
 attack_jobs: ["sce,isce"]
 controls: ""
-figures: {embedding: {mnist: lenet5}, methods: sce, n: 10, ablation_s: [1.0], ablation_m: [0.1], ablation_n: 10, ablation_seeds: 2}
+figures: {embedding: {mnist: lenet5}, methods: sce, n: 10, ablation_s: [1.0, 2.0], ablation_m: [0.05, 0.1], ablation_n: 10, ablation_seeds: 2}
 checks: {methods: "sce", n: 10}
 """
 

@@ -40,7 +40,7 @@ def test_costly_attacks_take_fewer_images(tmp_path: Path, monkeypatch: pytest.Mo
     text = (record.config_dir() / "full.yaml").read_text()
     monkeypatch.setenv("ISCE_HOME", str(tmp_path))
     (tmp_path / "config").mkdir()
-    for wrong, says in (("fabb: 9", "fabb"), ("fab: 0", "fewer in x.yaml must give fab a whole number")):
+    for wrong, says in (("fabb: 9", "fabb"), ("fab: 0", "fewer.fab: Input should be greater than or equal to 1")):
         (tmp_path / "config" / "x.yaml").write_text(text.replace("fab: 1000", wrong))
         profiles.load.cache_clear()
         with pytest.raises(ValueError, match=says):
@@ -114,56 +114,62 @@ def test_bad_profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         profiles.load("digit")
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "mine.yaml").write_text("title: mine\nseed: 1\n")
-    with pytest.raises(ValueError, match=r"mine\.yaml must hold just the keys .*seed"):
+    with pytest.raises(ValueError, match=r"mine\.yaml: stand_in: Field required; .*seed: Unexpected keyword argument"):
+        profiles.load("mine")
+    (tmp_path / "config" / "mine.yaml").write_text("- 1")
+    profiles.load.cache_clear()
+    with pytest.raises(ValueError, match=r"mine\.yaml must hold the keys of isce\.profiles\.Profile, got \[1\]"):
         profiles.load("mine")
 
     (tmp_path / "config" / "mine.yaml").write_text(text.replace("networks: {}", "networks: {mnist-lenet5: {}}"))
     assert profiles.load.__wrapped__("mine").nets == [("mnist", "lenet5")]
+    eps = "mnist: [0.5, 1.0]"
     for old, new, says in (
-        ("epochs: {digits:", "epochs: {digit:", r"unknown key of epochs in mine\.yaml 'digit'"),
-        ("stand_in: {mnist: digits", "stand_in: {mnist: digit", r"unknown data set of stand_in in mine\.yaml 'digit'"),
-        ("networks: {}", "networks: {mnist-lenet5: }", r"networks in mine\.yaml: mnist-lenet5 must say"),
+        ("epochs: {digits:", "epochs: {digit:", r"epochs\.digit: unknown .* 'digit' \(did you mean 'digits'\?\)"),
+        ("epochs: {digits: 15", "epochs: {digits: many", r"epochs\.digits: .* integer, got 'many'"),
+        ("stand_in: {mnist: digits", "stand_in: {mnist: digit", r"stand_in\.mnist: unknown data set 'digit'"),
+        ("networks: {}", "networks: {mnist-lenet5: }", r"networks\.mnist-lenet5: .* dictionary, got None"),
+        ("networks: {}", "networks: {mnist-lenet5: 5}", r"networks\.mnist-lenet5: .* dictionary, got 5"),
+        ("networks: {}", "networks: {mnist-lenet: {}}", r"unknown network in mine\.yaml 'mnist-lenet'"),
+        ("networks: {}", "networks: {mnist-lenet5: {m: 1}}", r"networks\.mnist-lenet5\.m: Extra inputs"),
+        ("networks: {}", "networks: {mnist-lenet5: {n: many}}", r"networks\.mnist-lenet5\.n: .* integer"),
+        ("networks: {}", "networks: {mnist-lenet5: {seeds: 0}}", r"networks\.mnist-lenet5\.seeds: .* list"),
         ("networks: {}", "networks: [}", r"mine\.yaml is no YAML: "),
-        ("tables: [1,", 'tables: ["1",', r"tables in mine\.yaml must hold whole numbers, at least one, got \['1', 2"),
-        ("tables: [1,", "tables: [0,", r"tables in mine\.yaml must be whole numbers of 1 to 7, got 0"),
-        ("seeds: [0]", "seeds: []", r"seeds in mine\.yaml must hold whole numbers, at least one, got \[\]"),
-        ("seeds: [0]", "seeds: 0", r"seeds in mine\.yaml must be of type list, got 0"),
-        ("networks: {}", "networks: null", r"networks in mine\.yaml must be of type dict, got None"),
-        ("n: 64", "n: many", r"n in mine\.yaml must be of type int, got 'many'"),
-        (
-            "mnist: [0.5, 1.0]",
-            "mnist: [1.0, 0.5]",
-            r"eps in mine\.yaml must be numbers > 0 that rise, got \[1.0, 0.5\]",
-        ),
-        ("mnist: [0.5, 1.0]", "mnist: [0, 1.0]", r"eps in mine\.yaml must be numbers > 0 that rise, got \[0, 1.0\]"),
-        ("seeds: [0]", "seeds: [0, 0]", r"seeds in mine\.yaml must hold each once"),
-        ("n: 64", "n: 0", r"n in mine\.yaml must be a whole number of at least 1, got 0"),
-        (
-            "networks: {}",
-            "networks: {mnist-lenet5: {n: many}}",
-            r"n of mnist-lenet5 in mine\.yaml must be a whole number",
-        ),
-        (
-            "networks: {}",
-            "networks: {mnist-lenet5: {seeds: 0}}",
-            r"seeds of mnist-lenet5 in mine\.yaml must hold whole",
-        ),
-        ('attack_jobs: ["all"]', "attack_jobs: [3]", r"jobs in mine\.yaml must be names of methods, got 3"),
-        ("mnist: [0.5, 1.0]", 'mnist: ["1e-3"]', r"eps in mine\.yaml must be numbers > 0 that rise, got \['1e-3'\]"),
-        ("mnist: [0.5, 1.0], ", "", r"eps in mine\.yaml has nothing for mnist"),
+        ("networks: {}", "networks: null", r"networks: .* dictionary, got None"),
+        ("tables: [1,", 'tables: ["1",', r"tables\.0: .* integer, got '1'"),
+        ("tables: [1,", "tables: [0,", r"tables\.0: .* greater than or equal to 1, got 0"),
+        ("tables: [1,", "tables: [8,", r"tables\.0: .* less than or equal to 7, got 8"),
+        ("seeds: [0]", "seeds: []", r"seeds: .* at least 1 item"),
+        ("seeds: [0]", "seeds: 0", r"seeds: .* list, got 0"),
+        ("seeds: [0]", "seeds: [0, 0]", r"seeds: must hold each once, got \[0, 0\]"),
+        ("n: 64", "n: many", r"n: .* integer, got 'many'"),
+        ("n: 64", "n: 0", r"n: .* greater than or equal to 1, got 0"),
+        (eps, "mnist: [1.0, 0.5]", r"eps\.mnist: must rise, got \[1.0, 0.5\]"),
+        (eps, "mnist: [0, 1.0]", r"eps\.mnist\.0: .* greater than 0, got 0"),
+        (eps, 'mnist: ["1e-3"]', r"eps\.mnist\.0: .* number, got '1e-3'"),
+        (f"{eps}, ", "", r"eps: must say it of mnist and of cifar10, and of no other"),
+        ('attack_jobs: ["all"]', "attack_jobs: [3]", r"attack_jobs\.0: .* string, got 3"),
+        ('attack_jobs: ["all"]', "attack_jobs: [isc]", r"attack_jobs\.0: unknown method 'isc'"),
+        ('controls: ""', "controls: foo", r"controls: unknown method 'foo'"),
+        ("fewer: {}", "fewer: {pgd: 10}", r"fewer\.pgd: must be one name, and no group"),
+        ("fewer: {}", "fewer: {'simba, fab': 10}", r"fewer\.simba, fab: must be one name"),
+        ("adaptive: {random", "adaptive: {all", r"adaptive\.all: must be one name, and no group"),
+        ("epochs: {digits: 5}, attacks", "attacks", r"as_coded\.epochs: Field required"),
+        ("checks: {methods", "checks: {method", r"checks\.methods: Field required; checks\.method: Extra"),
         (
             "ablation_n: 100",
             "ablation_n: 100, ablation_epochs: {digit: 3}",
-            r"unknown data set of ablation_epochs in mine\.yaml 'digit'",
+            r"ablation_epochs\.digit: unknown data set",
         ),
-        (
-            "embedding: {mnist: lenet5",
-            "embedding: {mnist: lenet",
-            r"unknown backbone of embedding in mine\.yaml 'lenet' \(did you mean 'lenet5'",
-        ),
+        ("ablation_s: [1.0, 1.5, 2.0]", "ablation_s: [1.0]", r"ablation_s: .* at least 2 items"),
+        ("ablation_s: [1.0, 1.5, 2.0]", "ablation_s: [1.5, 2.0]", r"ablation_s: must hold the paper's 1.0"),
+        ("ablation_m: [0.02, 0.1]", "ablation_m: [.nan, 0.1]", r"ablation_m\.0: .* finite number"),
+        ("embedding: {mnist: lenet5", "embedding: {mnist: lenet", r"embedding\.mnist: unknown backbone 'lenet'"),
+        ("embedding: {mnist: lenet5, cifar10: cnn8}, ", "", r"figures\.embedding: Field required"),
     ):
         assert old in text
         (tmp_path / "config" / "mine.yaml").write_text(text.replace(old, new))
+        profiles.load.cache_clear()
         with pytest.raises(ValueError, match=says) as caught:
             profiles.load("mine")
         assert "\n" not in str(caught.value)

@@ -278,7 +278,9 @@ def test_arm_a_is_against_sce_as_coded_and_shows_a_proper_attack(digits: Profile
     assert judged.loc[(["C1", "C2", "C3", "C9"], "A"), "verdict"].tolist() == [verdicts.STANDS] * 4
     assert "mnist, PGD DLR 50 on raw at 1: I-SCE 15.0 %, SCE 15.0 %" in judged.loc[("C2", "A"), "measured"]
     assert set(judged.xs("B", level="arm")["verdict"]) == {verdicts.OPEN}  # its records are no other arm's
-    none = verdicts.judge(dataclasses.replace(digits, as_coded={})).set_index(["claim", "arm"])
+    none = verdicts.judge(dataclasses.replace(digits, as_coded={"blocks": [], "epochs": {}, "attacks": ""})).set_index(
+        ["claim", "arm"]
+    )
     assert none.loc[("C3", "A"), "verdict"] == verdicts.OPEN
 
 
