@@ -153,9 +153,11 @@ def unbounded(felled: Tensor) -> Check:
 def zero_gradients(norms: Tensor) -> Check:
     """No image whose float32 cross-entropy has an input gradient of exactly zero; norms (n,): its largest entry, since the
     squares of an L2 norm underflow."""
-    n, zero, small = len(norms), int((norms == 0).sum()), int((norms < 1e-8).sum())
+    n, (zero, small, lost) = len(norms), (int(t.sum()) for t in (norms == 0, norms < 1e-8, norms.isnan()))
     says = f"The gradient of float32 cross-entropy is exactly zero for {zero} of {n} images, below 1e-8 for {small}."
-    return _check("zero gradients", zero == 0, {"images": n, "zero": zero, "below_1e-8": small}, says)
+    if lost:
+        says += f" It is NaN for {lost}."
+    return _check("zero gradients", zero + lost == 0, {"images": n, "zero": zero, "below_1e-8": small}, says)
 
 
 def saturation(p: Tensor) -> Check:
@@ -205,7 +207,7 @@ def one_by_one(together: Tensor, alone: Tensor) -> Check:
 
     AutoAttack's flag of dynamic defences looks for gradients inside the forward pass; this looks at what they would do.
     """
-    gap = float((together - alone).norm(dim=1).max() / together.norm(dim=1).max())
+    gap = float((together - alone).norm(dim=1).max() / together.norm(dim=1).max().clamp_min(1e-30))
     says = f"An image's output in a batch and alone differ by up to {gap:.1e} of the largest."
     return _check("one by one", gap <= 1e-3, {"gap": gap}, says)
 

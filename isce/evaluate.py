@@ -286,8 +286,8 @@ def evaluate(
 
 
 def check_levels(name: str, levels: Sequence[float]) -> None:
-    if isinstance(levels, int | float):
-        raise TypeError(f"{name}: want a list of levels, such as [{levels:g}], got {levels}")
+    if levels is None or real(levels):
+        raise TypeError(f"{name}: want a list of levels, such as [{1.0 if levels is None else levels:g}], got {levels}")
     if not len(levels):
         raise ValueError(f"{name}: no levels given")
     if wrong := [level for level in levels if not real(level)]:

@@ -225,20 +225,21 @@ def build_backbone(name: str, shape: tuple[int, int, int]) -> nn.Module:
 class RandomResizePad(nn.Module):
     """Xie et al. 2018: resize each image to a random size in [H, H + e), zero-pad at random to H + e; fresh every pass.
 
-    e is a tenth of the size: 28 pixels become 28..30, padded to 31; 32 become 32..34, padded to 35. Nearest neighbour.
-    Every image draws its own size and place, from torch's global generator.
+    e is a tenth of the size: 28 pixels become 28..30, padded to 31; 32 become 32..34, padded to 35. Nearest neighbour. The
+    width goes with the height. Every image draws its own size and place, from torch's global generator.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        n, channels, size, _ = x.shape
-        full = size + max(1, round(size / 10))
-        new = torch.randint(size, full, (n, 1), device=x.device)
+        n, channels, height, _ = x.shape
+        drawn = torch.randint(height, height + max(1, round(height / 10)), (n, 1), device=x.device)
         for dim in (2, 3):  # rows, then columns: each output line is a line of the image, or zeros
+            size = x.shape[dim]
+            full, new = size + max(1, round(size / 10)), drawn * size // height
             start = (torch.rand(n, 1, device=x.device) * (full - new + 1)).long()
             line = torch.arange(full, device=x.device) - start  # (n, full)
             source = (line * size // new).clamp(0, size - 1)
             shape = (n, 1, full, 1) if dim == 2 else (n, 1, 1, full)
-            index = source.view(shape).expand(n, channels, full, x.shape[3] if dim == 2 else full)
+            index = source.view(shape).expand(n, channels, *((full, x.shape[3]) if dim == 2 else (x.shape[2], full)))
             inside = ((line >= 0) & (line < new)).view(shape)
             x = torch.where(inside, x.gather(dim, index), 0)
         return x

@@ -20,7 +20,7 @@ Number = Tensor | float
 
 
 def _tensor(name: str, x: Number) -> Tensor:
-    t = x if isinstance(x, Tensor) else torch.as_tensor(x, dtype=torch.float64)
+    t = x if isinstance(x, Tensor) and x.is_floating_point() else torch.as_tensor(x, dtype=torch.float64)
     if not bool(torch.isfinite(t).all()):
         raise ValueError(f"{name} must be finite, but holds NaN or infinity")
     return t
@@ -105,14 +105,18 @@ def z(s: Number, m: Number, f_i: Number = 0.97, rest: Number = 8.0) -> Tensor:
     \dfrac{e^{f_i}}{(e^{f_i} + R)^2}$. All broadcast; the defaults are the paper's averages. `rest` must be positive."""
     s, m = _s_m(s, m)
     f_i, log_rest = _tensor("f_i", f_i), _log(rest)
+    return _rest_times_z(f_i, log_rest, s, m) * (-log_rest).exp()
+
+
+def _rest_times_z(f_i: Tensor, log_rest: Tensor, s: Tensor, m: Tensor) -> Tensor:
     u_i, u = s * f_i + m - log_rest, f_i - log_rest
-    return (s * u_i.sigmoid() * (-u_i).sigmoid() - u.sigmoid() * (-u).sigmoid()) * (-log_rest).exp()
+    return s * u_i.sigmoid() * (-u_i).sigmoid() - u.sigmoid() * (-u).sigmoid()
 
 
 def dh_df_i(f: Tensor, i: Tensor | int, s: Number = 1.0, m: Number = 0.1) -> Tensor:
     r"""Equation 15: $\partial h / \partial f_i = R\,z(s, m; f_i, R)$, the other logits held fixed. -> (...)."""
-    f_i, log_rest = split(f, i)
-    return log_rest.exp() * z(s, m, f_i, log_rest.exp())
+    s, m = _s_m(s, m)
+    return _rest_times_z(*split(f, i), s, m)
 
 
 def condition_grid(s_min: float, s_max: float, m_max: float, points: int) -> tuple[Tensor, Tensor]:
@@ -178,8 +182,8 @@ def assumptions(
     holds = {
         "f_i falls": moved["f_i"] < 0,
         "P falls": moved["f_i"] < moved["log_rest"],
-        "z > 0 at x": z(s, m, f_i, log_rest.exp()) > 0,
-        "z > 0 at x + delta": z(s, m, f_i_adv, log_rest_adv.exp()) > 0,
+        "z > 0 at x": dh_df_i(f, i, s, m) > 0,
+        "z > 0 at x + delta": dh_df_i(f_adv, i, s, m) > 0,
         "L_I > L": h_closed(f, i, s, m) > h_closed(f_adv, i, s, m),
     }
     return holds, moved | {"share": moved["log_rest"] / (moved["log_rest"] - moved["f_i"])}

@@ -216,6 +216,9 @@ def test_gradients() -> None:
     assert checks.zero_gradients(some).passed
     assert checks.zero_gradients(some).numbers == {"images": 3, "zero": 0, "below_1e-8": 1}
     assert not checks.zero_gradients(torch.tensor([1.0, 0.0])).passed
+    lost = checks.zero_gradients(torch.tensor([1.0, torch.nan]))
+    assert not lost.passed
+    assert "It is NaN for 1." in lost.says
     assert checks.gradient_norms(torch.full((9,), 1e-4), torch.full((9,), 10.0)).passed
     assert not checks.gradient_norms(torch.full((9,), 1e-6), torch.full((9,), 10.0)).passed
     assert not checks.gradient_norms(torch.zeros(9), torch.zeros(9)).passed
@@ -252,6 +255,7 @@ def test_outputs() -> None:
     assert not checks.probabilities(z.softmax(1)).passed
     assert checks.one_by_one(z, z * (1 + 1e-6)).passed
     assert not checks.one_by_one(z, z + 0.1).passed
+    assert checks.one_by_one(0 * z, 0 * z).passed
 
 
 def test_cross_entropy_is_the_naive_one() -> None:

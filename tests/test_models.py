@@ -119,6 +119,15 @@ def test_resize_and_pad(size: int, full: int) -> None:
     assert (full - size, full - size) in places
 
 
+@pytest.mark.parametrize(("shape", "full"), [((32, 64), (35, 70)), ((64, 32), (70, 35))])
+def test_resize_and_pad_images_that_are_not_square(shape: tuple[int, int], full: tuple[int, int]) -> None:
+    out = RandomResizePad()(torch.ones(200, 3, *shape))
+    assert out.shape == (200, 3, *full)
+    rows, columns = (out[:, 0].amax(dim).sum(1) for dim in (2, 1))
+    assert torch.equal(columns, torch.floor(rows * shape[1] / shape[0]))  # the width goes with the height
+    assert (int(rows.min()), int(rows.max())) == (shape[0], full[0] - 1)
+
+
 def test_center_follows_its_update_rule() -> None:
     head = methods.CenterHead(2, 3, weight=0.01, center_lr=0.5)
     z = torch.tensor([[2.0, 0.0], [4.0, 0.0], [0.0, 1.0]])

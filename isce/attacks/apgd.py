@@ -35,7 +35,7 @@ def climb(
     """One run of APGD from a random start: x (n, ...), success (n,), largest objective (n,).
 
     Success: predicted as the target with `reach_target`, else misclassified. x is the first such iterate, or the iterate
-    of largest objective. Images leave at success; without `early_stop` none has any.
+    of largest objective. Images leave at success; without `early_stop` where the model breaks down (`misled`) alone.
     """
     x0, y, t, steps = batch.images, batch.labels, targets, int(steps)
     out, success = x0.clone(), torch.zeros_like(y, dtype=torch.bool)
@@ -53,7 +53,7 @@ def climb(
             f = loss(logits, y, t)
         g = image_gradient(f.sum(), leaf) if i < steps else g_best
         f = f.detach()
-        hit = misled(logits, y, t if reach_target else None) & early_stop
+        hit = (misled(logits, y, t if reach_target else None) & early_stop) | ~finite(logits)
         if hit.any():
             done, keep = rows[hit], ~hit
             out[done], success[done], value[done] = x[hit], True, f[hit]

@@ -56,6 +56,8 @@ def check_numbers(norm: str = "l2", **numbers: float | None) -> None:
             raise TypeError(f"{name} must be {what}, got {value!r} ({type(value).__name__})")
         if not math.isfinite(value) or value <= 0:
             raise ValueError(f"{name} must be {'at least 1' if count else 'finite and > 0'}, got {value}")
+        if not count and value > 1e15:  # its square is still a float32
+            raise ValueError(f"{name} must be at most 1e15, got {value}: pixels lie in [0, 1]")
 
 
 def check_images(model: nn.Module, images: Tensor, labels: Tensor, spatial: str = "") -> None:
@@ -241,8 +243,9 @@ def rounding(logits: Tensor) -> Tensor:
 
 def clearly_wrong(logits: Tensor, labels: Tensor) -> Tensor:
     """(n,) whether the margin exceeds rounding sixteenfold: nearer to the boundary another batch may disagree. The rounding is
-    that of the images' dtype: a model that computes in half precision or TF32 rounds more, and its margins may be less clear."""
-    return margin(logits, labels) > 16 * rounding(logits)
+    that of the images' dtype: a model that computes in half precision or TF32 rounds more, and its margins may be less clear.
+    Where logits are not all finite it is, as in `misled`."""
+    return (margin(logits, labels) > 16 * rounding(logits)) | ~finite(logits)
 
 
 def likely_wrong(batch: Batch, n: int) -> Tensor:

@@ -12,8 +12,9 @@ from isce.attacks.common import (
     launch,
     likely_wrong,
     logits_of,
+    real,
 )
-from isce.attacks.norms import dual_norm_of, per_image, steepest, tiny
+from isce.attacks.norms import dual_norm_of, per_image, steepest
 
 
 def deepfool(
@@ -40,8 +41,8 @@ def deepfool(
     classified, and far away. Raises ValueError or TypeError on bad input.
     """
     check_numbers(norm, steps=steps, num_classes=num_classes)
-    if not overshoot >= 0 or overshoot == float("inf"):
-        raise ValueError(f"overshoot must be finite and >= 0, got {overshoot}")
+    if not real(overshoot) or not 0 <= overshoot < float("inf"):
+        raise ValueError(f"overshoot must be a finite number >= 0, got {overshoot!r}")
     if num_classes < 2:
         raise ValueError("num_classes must be at least 2: the label's class and one other")
 
@@ -55,7 +56,7 @@ def deepfool(
             nearest, w = torch.full_like(f[:, 0], float("inf"), requires_grad=False), torch.zeros_like(x)
             for k in range(f.shape[1]):
                 w_k = image_gradient(f[:, k].sum(), leaf, retain_graph=k + 1 < f.shape[1])
-                distance = f[:, k].detach().abs() / dual_norm_of(w_k, norm).clamp_min(tiny(w_k))
+                distance = f[:, k].detach().abs() / dual_norm_of(w_k, norm).clamp_min(torch.finfo(w_k.dtype).tiny)
                 w = torch.where(per_image(distance < nearest, w), w_k, w)
                 nearest = torch.minimum(nearest, distance)
             nearest = nearest.clamp_max(1e12)  # finite where the gradient is 0: such an image stays where it is

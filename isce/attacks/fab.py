@@ -14,6 +14,7 @@ from isce.attacks.common import (
     likely_wrong,
     logits_of,
     misled,
+    real,
 )
 from isce.attacks.norms import norm_of, onto_hyperplane, per_image, random_in_ball, tiny
 
@@ -50,8 +51,8 @@ def fab(
     check_numbers(norm, steps=steps, n_targets=n_targets, restarts=restarts, alpha_max=alpha_max, eta=eta)
     if eps is not None:
         check_numbers(eps=eps)
-    if not 0 <= beta < 1:
-        raise ValueError(f"beta must be in [0, 1), got {beta}")
+    if not real(beta) or not 0 <= beta < 1:
+        raise ValueError(f"beta must be a number in [0, 1), got {beta!r}")
 
     def attack(batch: Batch) -> Tensor:
         best, least = batch.images.clone(), torch.full_like(batch.logits[:, 0], float("inf"))  # least norm so far

@@ -13,6 +13,13 @@ def per_image(values: Tensor, images: Tensor) -> Tensor:
     return values.view(-1, *[1] * (images.dim() - 1))
 
 
+def scaled(gradients: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, ...) -> the same times 2^-e, which is exact and brings each image's largest entry to [1/2, 1), and e (N,): so squares
+    neither underflow nor overflow, however small or large a model's logits are."""
+    exponent = torch.frexp(gradients.flatten(1).abs().amax(1))[1]
+    return torch.ldexp(gradients, per_image(-exponent, gradients)), exponent
+
+
 def norm_of(deltas: Tensor, norm: str = "l2") -> Tensor:
     """(N, ...) -> (N,) norm of each image."""
     return torch.linalg.vector_norm(deltas.flatten(1), ord=2 if norm == "l2" else float("inf"), dim=1)
@@ -20,7 +27,8 @@ def norm_of(deltas: Tensor, norm: str = "l2") -> Tensor:
 
 def dual_norm_of(gradients: Tensor, norm: str = "l2") -> Tensor:
     """(N, ...) -> (N,) the norm that measures gradients when `norm` measures images: l2 for l2, l1 for linf."""
-    return torch.linalg.vector_norm(gradients.flatten(1), ord=2 if norm == "l2" else 1, dim=1)
+    small, exponent = scaled(gradients)
+    return torch.ldexp(torch.linalg.vector_norm(small.flatten(1), ord=2 if norm == "l2" else 1, dim=1), exponent)
 
 
 def tiny(x: Tensor) -> float:
@@ -32,7 +40,8 @@ def steepest(gradients: Tensor, norm: str = "l2", length: Tensor | float = 1.0) 
     """The step of this length, a number or (N,), that ascends most: along g, or along sign(g) in linf; 0 where g = 0."""
     if norm == "linf":
         return gradients.sign() * (per_image(length, gradients) if isinstance(length, Tensor) else length)
-    return gradients * per_image(length / norm_of(gradients).clamp_min_(tiny(gradients)), gradients)
+    small, _ = scaled(gradients)
+    return small * per_image(length / norm_of(small).clamp_min_(tiny(small)), small)
 
 
 def project(points: Tensor, images: Tensor, eps: float | Tensor, norm: str = "l2") -> Tensor:
@@ -65,9 +74,10 @@ def onto_hyperplane(points: Tensor, normals: Tensor, offsets: Tensor, norm: str 
     Newton's method from t = 0 comes from below and is exact once it stands on the right piece, mostly after 4 or 5 steps.
     (Sorting the pieces, as FAB's authors do, takes three times as long for 784 pixels.)
     """
-    scale = normals.abs().amax(1, keepdim=True).clamp_min(tiny(normals))
+    least, most = torch.finfo(points.dtype).tiny, 1 / tiny(points)
+    scale = normals.abs().amax(1, keepdim=True).clamp_min(least)
     w, gap = normals / scale, (offsets - (normals * points).sum(1)) / scale[:, 0]
-    w, gap = torch.where(gap[:, None] < 0, -w, w), gap.abs()
+    w, gap = torch.where(gap[:, None] < 0, -w, w), gap.abs().clamp_max(most)
     pull, room = w.abs(), torch.where(w > 0, 1 - points, points)
     speed = pull if norm == "l2" else torch.ones_like(pull)
     force, rows = torch.zeros_like(gap), torch.arange(len(gap), device=gap.device)
@@ -77,7 +87,7 @@ def onto_hyperplane(points: Tensor, normals: Tensor, offsets: Tensor, norm: str 
         wish = t[:, None] * v
         lack, slope = need - (torch.minimum(wish, r) * p).sum(1), (p * v * (wish < r)).sum(1)
         going = (lack > 8 * torch.finfo(gap.dtype).eps * need) & (slope > 0)
-        further = torch.where(going, t + lack / slope.clamp_min(tiny(t)), t)
+        further = torch.where(going, (t + lack / slope.clamp_min(least)).clamp_max(most), t)
         going &= further > t  # a step lost in rounding is the last
         force[rows] = further
         if going.all():

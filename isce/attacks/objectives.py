@@ -38,9 +38,11 @@ def ce(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
     return _others(logits, labels).logsumexp(1) - _of(logits, labels)
 
 
-def _positive(spread: Tensor) -> Tensor:
-    """At least 1e-12, as in AutoAttack's code, or what the dtype can hold: one over less would overflow where logits tie."""
-    return spread.clamp_min(max(1e-12, torch.finfo(spread.dtype).tiny))
+def _positive(spread: Tensor, logits: Tensor) -> Tensor:
+    """At least 1e-12 of the largest logit, or what the dtype can hold: one over less would overflow where logits tie. (AutoAttack's
+    code adds 1e-12, whatever the logits' scale.)"""
+    least = (1e-12 * logits.detach().abs().amax(1)).clamp_min(torch.finfo(spread.dtype).tiny)
+    return torch.maximum(spread, least)
 
 
 def margin(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
@@ -53,7 +55,7 @@ def dlr(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor
     if logits.shape[1] < 3:
         raise ValueError(f"dlr needs at least 3 classes, the model has {logits.shape[1]}: use objective='margin'")
     top = logits.topk(3, dim=1).values
-    return margin(logits, labels) / _positive(top[:, 0] - top[:, 2])
+    return margin(logits, labels) / _positive(top[:, 0] - top[:, 2], logits)
 
 
 def mmc(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
@@ -77,7 +79,7 @@ def dlr_targeted(logits: Tensor, labels: Tensor, targets: Tensor | None = None) 
         raise ValueError(f"targeted dlr needs at least 4 classes, the model has {logits.shape[1]}: use 'margin'")
     top = logits.topk(4, dim=1).values
     spread = top[:, 0] - (top[:, 2] + top[:, 3]) / 2
-    return (_of(logits, _need(targets)) - _of(logits, labels)) / _positive(spread)
+    return (_of(logits, _need(targets)) - _of(logits, labels)) / _positive(spread, logits)
 
 
 def mmc_targeted(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from isce.attacks import random
-from isce.attacks.common import Batch, check_images, check_numbers, launch, logits_of, misled, rounding
+from isce.attacks.common import Batch, check_images, check_numbers, finite, launch, logits_of, misled, rounding
 from isce.attacks.norms import norm_of, per_image
 from isce.attacks.objectives import resolve
 
@@ -102,6 +102,7 @@ def simba(
             logits = logits_of(model, z)
             value = loss(logits.double(), y, t)
             better = value > best + rounding(logits)  # a pixel at 0 cannot go down: rounding is no progress
+            better |= ~finite(logits)  # a model that breaks down is misled
             if eps is not None:
                 better &= norm_of(z - x0) <= eps
             x = torch.where(per_image(better, z), z, x)

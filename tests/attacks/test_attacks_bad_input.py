@@ -116,7 +116,7 @@ def test_norms_and_names(call, request):
                     call(**{option: value})
 
 
-@pytest.mark.parametrize("eps", [0, -1.0, float("nan"), float("inf"), "0.1", True])
+@pytest.mark.parametrize("eps", [0, -1.0, float("nan"), float("inf"), 1e20, "0.1", True])
 @pytest.mark.parametrize("name", ["fgsm", "pgd", "apgd", "apgd_targeted", "square", "fab", "simba", "autoattack"])
 def test_eps(name, eps):
     with pytest.raises((ValueError, TypeError), match="eps"):
@@ -260,7 +260,7 @@ class Breaks(nn.Module):
         return torch.where(moved[:, None], torch.nan, self.net(x))
 
 
-@pytest.mark.parametrize("name", ["pgd", "apgd", "apgd_targeted", "square"])
+@pytest.mark.parametrize("name", ["pgd", "apgd", "apgd_targeted", "deepfool", "fab", "simba", "square"])
 def test_a_point_where_the_model_breaks_down_is_an_adversarial_one(name):
     """Whatever the label: an argmax of NaN would be class 0, and right about images of that class."""
     net = model()
@@ -269,6 +269,10 @@ def test_a_point_where_the_model_breaks_down_is_an_adversarial_one(name):
     for labels, inner in ((torch.zeros_like(y), net), (y, model())):
         found = CALLS[name](Breaks(inner), y=labels)
         assert (found != X).flatten(1).any(1).all()
+        if name in ("pgd", "apgd", "apgd_targeted"):
+            assert (CALLS[name](Breaks(inner), y=labels, early_stop=False) != X).flatten(1).any(1).all()
+        if name == "fab":
+            assert (CALLS[name](Breaks(inner), y=labels, eps=10.0) != X).flatten(1).any(1).all()
 
 
 class Shifts(nn.Module):

@@ -96,6 +96,51 @@ def test_simba_moves_every_pixel_the_right_way():
     assert used.tolist() == [queries] * 3
 
 
+SCALED = {
+    "fgsm": partial(attacks.fgsm, eps=0.2, objective="margin"),
+    "pgd": partial(attacks.pgd, eps=0.2, steps=5, objective="margin"),
+    "apgd": partial(attacks.apgd, eps=0.2, steps=10, objective="dlr"),
+    "apgd_targeted": partial(attacks.apgd_targeted, eps=0.2, steps=10),
+    "deepfool": attacks.deepfool,
+    "fab": partial(attacks.fab, steps=5),
+    "square": partial(attacks.square, eps=0.2, queries=20),
+}
+
+
+class Times(Linear):
+    """`Linear` times a number."""
+
+    def forward(self, x):
+        return super().forward(x) * self.factor
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("exponent", [-90, -65, 60, 90])
+@pytest.mark.parametrize("name", SCALED)
+def test_the_scale_of_the_logits_changes_nothing(name, exponent, norm):
+    """By a power of two, so that not even a rounding differs; squares of such gradients are no float32."""
+    model, x = Times((1, 6, 6), 4), centred(8, (1, 6, 6))
+    model.factor, y = 1.0, Linear.forward(model, x).argmax(1)
+    expected = SCALED[name](model, x, y, norm=norm)
+    assert not torch.equal(expected, x)
+    model.factor = 2.0**exponent
+    assert torch.equal(SCALED[name](model, x, y, norm=norm), expected)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_projection_on_a_hyperplane_whose_normal_is_hardly_a_number(norm):
+    x = centred(8, (30,))
+    w = torch.randn(8, 30, generator=torch.Generator().manual_seed(0))
+    b = (w * x).sum(1) + 0.3
+    expected = onto_hyperplane(x, w, b, norm)
+    assert torch.equal(onto_hyperplane(x, w * 2.0**-100, b * 2.0**-100, norm), expected)
+    for scale in (1e-39, 1e-44, 0.0):  # where float32 has few digits left, or none, it ends all the same
+        found = onto_hyperplane(x, w * scale, b * scale, norm)
+        assert found.isfinite().all()
+        assert found.min() >= 0
+        assert found.max() <= 1
+
+
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_projection_on_the_hyperplane_is_exact(norm, dtype):
