@@ -12,8 +12,8 @@ FLAGS ?=
 CORES ?= $(shell env -u OMP_NUM_THREADS nproc 2>/dev/null || sysctl -n hw.ncpu)
 PYTHON ?= python3
 VENV ?= .venv
-ifeq ($(strip $(VENV)),)
-$(error VENV is empty: activate an environment first, or leave VENV away)
+ifneq ($(words $(VENV)),1)
+$(error VENV must be one path without spaces, got "$(VENV)": activate an environment first, or leave VENV away)
 endif
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -43,7 +43,7 @@ $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -c 'import sys; (3, 11) <= sys.version_info < (3, 14) or sys.exit("isce needs Python 3.11 to 3.13: make setup PYTHON=python3.12")'
 	@$(BIN)/python -m pip --version > /dev/null 2>&1 || { \
 	  if test -e $(VENV) && ! test -f $(VENV)/pyvenv.cfg; then echo "$(VENV) is there, but no environment with pip: name another with VENV=" >&2; exit 1; fi; \
-	  new=$$(test -e $(VENV) || echo yes); \
+	  new=$$(test -e $(VENV) || echo yes); test -e $(BIN)/python || rm -f $(BIN)/python*; \
 	  echo "$(PYTHON) -m venv $(VENV)"; $(PYTHON) -m venv $(VENV) || { test -z "$$new" || rm -rf $(VENV); exit 1; }; }
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps $(PEERS)
@@ -64,7 +64,7 @@ test: export OMP_NUM_THREADS := 1
 test: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 	$(BIN)/pytest -n $(CORES) --dist loadfile
-	runs=$$(mktemp -d) && ISCE_RUNS=$$runs $(BIN)/pytest --nbval notebooks -n $(CORES) --dist loadscope; status=$$?; rm -rf $$runs; exit $$status
+	runs=$$(mktemp -d) && ISCE_RUNS="$$runs" $(BIN)/pytest --nbval notebooks -n $(CORES) --dist loadscope; status=$$?; rm -rf "$$runs"; exit $$status
 
 results: setup
 	$(BIN)/python -m isce.publish $(PROFILE)

@@ -20,7 +20,7 @@ from isce.methods import METHODS
 from isce.pages import update_readme, write
 from isce.paper import ABLATION, ABLATION_ATTACKS
 from isce.profiles import load
-from isce.train import Spec, epochs_in, halved
+from isce.train import Spec, epochs_in, halved, read_checkpoint
 
 WEIGHTS_AT_MOST = 30_000_000  # bytes, of all networks in results/
 
@@ -148,7 +148,7 @@ def share_weights(weights: Path, target: Path) -> None:
         return
 
     def of_the_tables(what: dict[str, Any]) -> bool:
-        return what["method"] in METHODS and what.get("embedding_dim") is None
+        return what.get("method") in METHODS and what.get("embedding_dim") is None
 
     place, (what, epochs) = target.with_name(weights.name), but_epochs(target)
     size, shorter, further = weights.stat().st_size, [], []
@@ -188,7 +188,7 @@ def share_checkpoint(checkpoint: Path) -> None:
         shared.unlink(missing_ok=True)
     elif (done := epochs_in(checkpoint, run_id)) > epochs_in(shared, run_id):
         with suppress(FileNotFoundError), record.atomic(shared) as part:  # a training that ends takes it away
-            state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+            state = read_checkpoint(checkpoint)
             state["model"] = {name: halved(tensor) for name, tensor in state["model"].items()}
             for moments in state["optimizer"]["state"].values():
                 moments.update(
@@ -213,4 +213,7 @@ def superseded(evaluation: Evaluation, done: dict[str, Any] | None, kept: Collec
 if __name__ == "__main__":  # python -m isce.publish full
     if len(sys.argv) != 2:
         sys.exit("isce: want the name of one profile: python -m isce.publish full")
-    main(sys.argv[1])
+    try:
+        main(sys.argv[1])
+    except ValueError as error:
+        sys.exit(f"isce: {error}")

@@ -7,6 +7,7 @@ import copy
 import dataclasses
 import shutil
 import time
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -215,7 +216,8 @@ def result(spec: Spec) -> dict[str, Any] | None:
 
 def known(spec: Spec) -> bool:
     """Whether `load_or_train` finds the weights of `spec`, in runs/ or published, and need not train."""
-    return result(spec) is not None or _published(spec.trained()) is not None
+    spec = spec.trained()
+    return _trained_in(spec.folder) is not None or _published(spec) is not None
 
 
 def weights_of(spec: Spec) -> str | None:
@@ -281,10 +283,18 @@ def _fetch_published(spec: Spec) -> bool:
     return True
 
 
+def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """What a checkpoint holds; an error, of many kinds, where it is damaged: torch itself does not look at its checksums."""
+    with zipfile.ZipFile(path) as parts:
+        if damaged := parts.testzip():
+            raise ValueError(f"{damaged} is damaged")
+    return torch.load(path, weights_only=True, map_location=device)
+
+
 def epochs_in(checkpoint: Path, run_id: str) -> int:
     """How many epochs of a run are done in a checkpoint; 0 where it is not there, damaged, or of another run."""
     try:
-        state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+        state = read_checkpoint(checkpoint)
         return len(state["history"]["loss"]) if state["run_id"] == run_id else 0
     except Exception:  # a damaged file fails in many ways
         return 0
@@ -560,7 +570,7 @@ def _resume(
         return 0
     fresh = copy.deepcopy((model.state_dict(), optimizer.state_dict(), schedule.state_dict()))
     try:
-        state = torch.load(path, weights_only=True, map_location=next(model.parameters()).device)
+        state = read_checkpoint(path, next(model.parameters()).device)
         if state["run_id"] != spec.run_id:
             raise ValueError("of another run")
         past = dict(state["history"], loss=list(state["history"]["loss"]), seconds=float(state["history"]["seconds"]))

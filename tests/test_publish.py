@@ -306,6 +306,10 @@ def test_the_longest_training_keeps_its_weights_while_there_is_room(
     assert share("other", "sce", 2) == ["other", "short"]
     assert share("long", "isce", 20) == ["long", "other"]
     assert share("short", "isce", 2) == share("long", "isce", 20) == ["long", "other"]
+    (tmp_path / "lost").mkdir()
+    (tmp_path / "lost" / "made").write_bytes(b"")  # whose record was taken away
+    assert share("long", "isce", 20) == ["long", "lost", "other"]
+    (tmp_path / "lost" / "made").unlink()
     monkeypatch.setattr(publish, "WEIGHTS_AT_MOST", 250)
     assert "no room" not in capsys.readouterr().err
     assert share("third", "mmc", 2) == ["long", "other"]

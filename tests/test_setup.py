@@ -92,3 +92,19 @@ def test_no_installed_package_is_missing_from_the_pins() -> None:
     installed = {canonicalize_name(d.metadata["Name"]): d.version.partition("+")[0] for d in distributions()}
     direct = [canonicalize_name(r.name) for r in WANTED]
     assert {n: installed.get(n) for n in direct} == {n: PINS[n] for n in direct}
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (["make", "help", "VENV=my env"], 'VENV must be one path without spaces, got "my env"'),
+        (["make", "help", "VENV="], 'VENV must be one path without spaces, got ""'),
+        ([sys.executable, "-m", "isce.publish", "ful"], "isce: unknown profile 'ful' (did you mean 'full'?)"),
+    ],
+    ids=["a space", "nothing", "no profile"],
+)
+def test_a_wrong_command_gets_one_line(command: list[str], says: str) -> None:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert says in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -340,6 +340,21 @@ def test_a_damaged_checkpoint_starts_anew(own_runs: Path, capsys: pytest.Capture
     assert "checkpoint.pt cannot be used" in capsys.readouterr().err
     for path in spec.folder.iterdir():
         path.unlink()
+    model = spec.build()  # whole but for some weights: torch would load them as they are
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    schedule = torch.optim.lr_scheduler.ConstantLR(optimizer)
+    past = {"loss": [1.0], "seconds": 1.0, "precision": "float32", "machine": "this"}
+    train._save(path := spec.folder / "checkpoint.pt", model, optimizer, schedule, past, spec)
+    content = path.read_bytes()
+    weight = max(model.parameters(), key=torch.numel).detach().numpy().tobytes()[:4000]
+    assert content.count(weight) == 1
+    assert train.epochs_in(path, spec.run_id) == 1
+    path.write_bytes(content.replace(weight, bytes(len(weight))))
+    assert train.epochs_in(path, spec.run_id) == 0
+    assert torch.equal(weights(load_or_train(spec, "cpu", progress=False)), first)
+    assert "checkpoint.pt cannot be used (ValueError)" in capsys.readouterr().err
+    for path in spec.folder.iterdir():
+        path.unlink()
     state = {"run_id": spec.run_id, "model": {}}  # of this run, with parts missing or damaged
     history = {"loss": [1.0], "seconds": 1.0, "precision": "float32", "machine": "this"}
     moved = {name: value + 1 for name, value in spec.build().state_dict().items()}
