@@ -218,6 +218,7 @@ BACKBONES = {"lenet5": "LeNet-5", "cnn8": "8-layer CNN", "resnet32": "ResNet-32"
 
 
 def build_backbone(name: str, shape: tuple[int, int, int]) -> nn.Module:
+    """One of `BACKBONES` for square images of this (C, H, W), with weights drawn from torch's generator: (N, C, H, W) -> (N, F)."""
     channels, size, _ = shape
     return {"lenet5": LeNet5, "resnet32": ResNet32}[name](channels) if name != "cnn8" else CNN8(channels, size)
 
@@ -396,4 +397,5 @@ def pays_compiled(backbone: str, half: bool, device: torch.device, steps: int) -
 
 
 def count_parameters(model: nn.Module) -> int:
+    """How many numbers are trained."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)

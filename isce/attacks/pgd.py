@@ -100,7 +100,8 @@ def pgd_path(
     """The logits (steps + 1, N, K) along untargeted `pgd` from its random start, for every image and every step.
 
     For what `pgd` does not tell, because there an image leaves at its first success: the loss against iterations, and the
-    inner maximum of the min-max risk. Images that are misclassified from the start are attacked too. Arguments as in `pgd`.
+    inner maximum of the min-max risk. Images that are misclassified from the start are attacked too. Arguments and errors as in
+    `pgd`, and ValueError where there are no images.
     """
     check_numbers(norm, eps=eps, steps=steps, step_size=step_size)
     loss, step, paths = resolve(objective, False), step_size or 2.5 * eps / steps, []

@@ -9,7 +9,8 @@ from isce.attacks.common import check_numbers
 
 
 class RawLogits(nn.Module):
-    """The scores before the output's normalisation, `model.raw_logits`: the same decisions, other gradients."""
+    """The scores before the output's normalisation, `model.raw_logits(images)`: (N, ...) -> (N, K), the same decisions, other
+    gradients. TypeError where the model has no such method."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -23,7 +24,8 @@ class RawLogits(nn.Module):
 
 
 class Rescaled(nn.Module):
-    """The logits times `scale` > 0: the same decisions; undoes a temperature that flattens or saturates the softmax."""
+    """The logits times `scale`: (N, ...) -> (N, K), the same decisions; undoes a temperature that flattens or saturates the softmax.
+    TypeError or ValueError where scale is no finite number > 0."""
 
     def __init__(self, model: nn.Module, scale: float) -> None:
         super().__init__()
@@ -41,7 +43,8 @@ class Expectation(nn.Module):
     Returns log of the mean over `samples` forward passes of softmax(logits), (N, K): log-probabilities serve as logits,
     and their argmax is the decision that the randomised model takes on average. Attacks put a model into eval mode: what draws in
     train mode alone, such as nn.Dropout, would draw nothing; let it draw always (`F.dropout(x, p, training=True)`).
-    The draws are torch's own: `torch.manual_seed` repeats them, an attack's `generator` does not.
+    The draws are torch's own: `torch.manual_seed` repeats them, an attack's `generator` does not. TypeError or ValueError where
+    samples is no integer > 0.
     """
 
     def __init__(self, model: nn.Module, samples: int) -> None:
