@@ -352,8 +352,8 @@ def load(name: str) -> Profile:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path.name} is no YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path.name} must hold the keys of isce.profiles.Profile, got {content!r}")
+    if not isinstance(content, dict) or "name" in content:
+        raise ValueError(f"{path.name} must hold the keys of isce.profiles.Profile but name, got {content!r}")
     try:
         profile = TypeAdapter(Profile).validate_python({**content, "name": name})
     except ValidationError as error:

@@ -175,6 +175,7 @@ def assumptions(
         `f_i`, `log_rest` ($\ln R$, which the proof keeps fixed) and `top`, the largest other logit, each after minus
         before; `share`, the part of the log-odds' fall $f_i - \ln R$ that is the others' doing.
     """
+    f, f_adv = _tensor("f", f), _tensor("f_adv", f_adv)
     (f_i, log_rest), (f_i_adv, log_rest_adv) = split(f, i), split(f_adv, i)
     index = torch.as_tensor(i, device=f.device).expand(f.shape[:-1]).unsqueeze(-1)
     top, top_adv = (t.scatter(-1, index, -torch.inf).amax(-1) for t in (f, f_adv))

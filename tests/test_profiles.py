@@ -118,7 +118,9 @@ def test_bad_profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         profiles.load("mine")
     (tmp_path / "config" / "mine.yaml").write_text("- 1")
     profiles.load.cache_clear()
-    with pytest.raises(ValueError, match=r"mine\.yaml must hold the keys of isce\.profiles\.Profile, got \[1\]"):
+    with pytest.raises(
+        ValueError, match=r"mine\.yaml must hold the keys of isce\.profiles\.Profile but name, got \[1\]"
+    ):
         profiles.load("mine")
 
     (tmp_path / "config" / "mine.yaml").write_text(text.replace("networks: {}", "networks: {mnist-lenet5: {}}"))

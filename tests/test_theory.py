@@ -52,7 +52,7 @@ def test_stable_where_exponentials_overflow() -> None:
     assert [theory.P(f, c).item() for c in range(3)] == [1.0, 0.0, 0.0]
     assert theory.P_I(f, 0, 2.0, 0.1).dtype == torch.float32
     assert theory.P_I(torch.tensor([-1000.0, -1000.0]), 0, 1.0, 0.0).item() == pytest.approx(0.5)
-    for f in torch.tensor([[[100.0, 95.0, 3.0]], [[-1.0, -200.0, -210.0]]]):
+    for f in torch.tensor([[[100.0, 95.0, 3.0]], [[-200.0, -200.5, -203.0]]]):
         torch.testing.assert_close(theory.dh_df_i(f, 0), theory.dh_df_i(f.double(), 0).float())
         holds, _ = theory.assumptions(f, f - torch.tensor([1.0, 0.0, 0.0]), 0)
         assert holds["f_i falls"]
@@ -60,6 +60,8 @@ def test_stable_where_exponentials_overflow() -> None:
 
 def test_integers_are_logits_too() -> None:
     assert theory.P(torch.tensor([3, 1]), 0) == theory.P(torch.tensor([3.0, 1.0], dtype=torch.float64), 0)
+    holds, moved = theory.assumptions(torch.tensor([3, 1]), torch.tensor([2, 1]), 0)
+    assert (bool(holds["P falls"]), float(moved["f_i"])) == (True, -1.0)
 
 
 def test_one_class_for_all_rows_and_extra_axes() -> None:

@@ -71,8 +71,10 @@ def autoattack(
         "fab-t": partial(fab, steps=steps),
         "square": partial(square, queries=queries),
     }
-    if not attacks or (unknown := [name for name in attacks if name not in runs]):
-        raise ValueError(f"unknown attack {unknown[0] if attacks else attacks!r}: choose from {', '.join(runs)}")
+    if not attacks:
+        raise ValueError(f"no attacks given, nothing would be proved: choose from {', '.join(runs)}")
+    if unknown := [name for name in attacks if name not in runs]:
+        raise ValueError(f"unknown attack {unknown[0]!r}: choose from {', '.join(runs)}")
     check_images(model, images, labels, spatial="square" if "square" in attacks else "")
     common = {"norm": norm, "eps": eps, "batch_size": batch_size, "generator": generator}
     size = default_batch(images, batch_size)

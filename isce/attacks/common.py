@@ -56,7 +56,7 @@ def check_numbers(norm: str = "l2", **numbers: float | None) -> None:
             raise TypeError(f"{name} must be {what}, got {value!r} ({type(value).__name__})")
         if not math.isfinite(value) or value <= 0:
             raise ValueError(f"{name} must be {'at least 1' if count else 'finite and > 0'}, got {value}")
-        if not count and value > 1e15:  # its square is still a float32
+        if name in ("eps", "step_size") and value > 1e15:  # its square is still a float32
             raise ValueError(f"{name} must be at most 1e15, got {value}: pixels lie in [0, 1]")
 
 
@@ -77,6 +77,8 @@ def check_images(model: nn.Module, images: Tensor, labels: Tensor, spatial: str 
         )
     if images.dim() < 2:
         raise ValueError(f"images must be a batch (N, ...), got shape {tuple(images.shape)}: try images[None]")
+    if len(images) and not images[0].numel():
+        raise ValueError(f"images have no pixels, got shape {tuple(images.shape)}")
     if spatial and images.dim() != 4:
         raise ValueError(f"{spatial} needs images (N, C, H, W), got shape {tuple(images.shape)}")
     check_classes("labels", labels, images)

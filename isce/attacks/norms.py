@@ -14,10 +14,13 @@ def per_image(values: Tensor, images: Tensor) -> Tensor:
 
 
 def scaled(gradients: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, ...) -> the same times 2^-e, which is exact and brings each image's largest entry to [1/2, 1), and e (N,): so squares
-    neither underflow nor overflow, however small or large a model's logits are."""
-    exponent = torch.frexp(gradients.flatten(1).abs().amax(1))[1]
-    return torch.ldexp(gradients, per_image(-exponent, gradients)), exponent
+    """(N, ...) -> the same times a power of two, which is exact and brings each image's largest entry to [1/2, 1), and that power
+    (N,): so squares neither underflow nor overflow, however small or large a model's logits are."""
+    largest = gradients.flatten(1).abs().amax(1)
+    power = torch.where(largest == 0, 1, torch.frexp(largest).mantissa / largest).clamp_max(
+        1 / torch.finfo(largest.dtype).tiny
+    )
+    return gradients * per_image(power, gradients), power
 
 
 def norm_of(deltas: Tensor, norm: str = "l2") -> Tensor:
@@ -27,8 +30,8 @@ def norm_of(deltas: Tensor, norm: str = "l2") -> Tensor:
 
 def dual_norm_of(gradients: Tensor, norm: str = "l2") -> Tensor:
     """(N, ...) -> (N,) the norm that measures gradients when `norm` measures images: l2 for l2, l1 for linf."""
-    small, exponent = scaled(gradients)
-    return torch.ldexp(torch.linalg.vector_norm(small.flatten(1), ord=2 if norm == "l2" else 1, dim=1), exponent)
+    small, power = scaled(gradients)
+    return torch.linalg.vector_norm(small.flatten(1), ord=2 if norm == "l2" else 1, dim=1) / power
 
 
 def tiny(x: Tensor) -> float:

@@ -41,8 +41,9 @@ def ce(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
 def _positive(spread: Tensor, logits: Tensor) -> Tensor:
     """At least 1e-12 of the largest logit, or what the dtype can hold: one over less would overflow where logits tie. (AutoAttack's
     code adds 1e-12, whatever the logits' scale.)"""
-    least = (1e-12 * logits.detach().abs().amax(1)).clamp_min(torch.finfo(spread.dtype).tiny)
-    return torch.maximum(spread, least)
+    largest = logits.detach().abs().amax(1)
+    least = 1e-12 * torch.where(largest == 0, 1, largest)
+    return torch.maximum(spread, least.clamp_min(torch.finfo(spread.dtype).tiny))
 
 
 def margin(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:

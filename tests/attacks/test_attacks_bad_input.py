@@ -53,6 +53,7 @@ every = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
         ({"x": X * 255}, ValueError, "in \\[0, 1\\]"),
         ({"x": X - 0.5}, ValueError, "in \\[0, 1\\]"),
         ({"x": X * float("nan")}, ValueError, "finite"),
+        ({"x": X[:, :, :0]}, ValueError, r"images have no pixels, got shape \(4, 1, 0, 6\)"),
         ({"x": (X * 255).byte()}, TypeError, "images.float\\(\\) / 255"),
         ({"x": X.numpy()}, TypeError, "float tensor"),
         ({"x": X.half()}, TypeError, "float32 or float64, got torch.float16"),
@@ -214,6 +215,15 @@ def test_a_gradient_of_zero_moves_no_image():
     assert found.isfinite().all()
     assert found.min() >= 0
     assert found.max() <= 1
+
+
+def test_logits_that_are_all_zero_have_a_direction():
+    torch.manual_seed(0)
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(36, 4, bias=False))
+    nn.init.normal_(flat[1].weight, std=5)
+    for objective in ("margin", "dlr"):
+        found = attacks.fgsm(flat, 0 * X, 0 * Y, eps=1.0, objective=objective)
+        assert (flat(found).argmax(1) != 0).all()
 
 
 def test_nan_gradients_leave_the_image():

@@ -136,7 +136,8 @@ def test_autoattack_names_what_felled_each_image(trained, digits):
     assert [r != "robust" for r in record] == wrong.tolist()
     assert [r == "clean" for r in record] == clean_wrong.tolist()
     assert {"apgd-ce", "robust", "clean"} <= set(record)
-    assert torch.equal(attacks.autoattack(model, x, y, eps=0.5, attacks=()), x)
+    with pytest.raises(ValueError, match="no attacks given"):
+        attacks.autoattack(model, x, y, eps=0.5, attacks=())
     only = attacks.autoattack(model, x, y, eps=0.5, steps=20, attacks=("apgd-ce",))
     first = torch.tensor([r in ("apgd-ce", "clean") for r in record])
     assert torch.equal(model(only).argmax(1) != y, first)
