@@ -330,7 +330,7 @@ def test_simba_curve_and_clean_outputs(digits_isce: Classifier) -> None:
 
 @pytest.mark.parametrize(
     ("block", "backbone", "method"),
-    [("mnist", "lenet5", m) for m in ("sce", "isce", "arcface_unit", "isce_temperature", "mmc")]
+    [("mnist", "lenet5", m) for m in ("sce", "isce", "arcface_unit", "norm_only", "mmc")]
     + [("mnist", "resnet32", "isce"), ("cifar10", "cnn8", "sce")],
 )
 def test_a_committed_network_gives_its_committed_record(
