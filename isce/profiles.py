@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Any, NotRequired, TypeVar
+from typing import Annotated, Any, NotRequired
 
 import yaml
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
@@ -17,14 +17,14 @@ from isce.evaluations import Evaluation
 from isce.models import BACKBONES
 from isce.train import Spec
 
-BLOCKS = ("mnist", "cifar10")
-T = TypeVar("T")
+BLOCKS = paper.TABLES[7].blocks  # of both data sets
+_no_other_keys = with_config(ConfigDict(extra="forbid"))
 
 
 def _must(holds: Callable[[Any], object], words: str) -> AfterValidator:
     """A field's value must be such that `holds(value)`; or ValueError with these words."""
 
-    def check(value: T) -> T:
+    def check(value: Any) -> Any:
         if not holds(value):
             raise ValueError(words)
         return value
@@ -57,7 +57,7 @@ Methods = Annotated[str, _parsed(methods.parse)]
 Attacks = Annotated[str, _parsed(parse)]
 
 
-@with_config(ConfigDict(extra="forbid"))
+@_no_other_keys
 class Network(TypedDict, total=False):
     """What a network takes if other than all."""
 
@@ -67,7 +67,7 @@ class Network(TypedDict, total=False):
     n: Count
 
 
-@with_config(ConfigDict(extra="forbid"))
+@_no_other_keys
 class AsCoded(TypedDict):
     """Arm A."""
 
@@ -76,7 +76,7 @@ class AsCoded(TypedDict):
     attacks: Attacks
 
 
-@with_config(ConfigDict(extra="forbid"))
+@_no_other_keys
 class Figures(TypedDict):
     """Figures 3 and 4: Figure 4's backbone of each block in `embedding`, and the `epochs`, by data set, of Figure 3's many networks and
     of Figure 4's slow ones, where not the profile's own. Figure 3's grid must have the paper's own s and m."""
@@ -94,7 +94,7 @@ class Figures(TypedDict):
     ablation_epochs: NotRequired[dict[Dataset, Count]]
 
 
-@with_config(ConfigDict(extra="forbid"))
+@_no_other_keys
 class Checks(TypedDict):
     """gradient_masking, theory and curves."""
 
@@ -104,7 +104,7 @@ class Checks(TypedDict):
     curves_n: NotRequired[Count]
 
 
-@with_config(ConfigDict(extra="forbid"))
+@_no_other_keys
 @dataclass(frozen=True)
 class Profile:
     """The keys of config/<name>.yaml, commented there. Blocks are the paper's data sets, mnist and cifar10.
