@@ -6,6 +6,7 @@ Ten colours for the classes: Petroff's set, told apart by colour-blind readers t
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from itertools import cycle, product
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from mpl_toolkits.mplot3d import proj3d
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import distance_transform_edt
 from scipy.spatial.distance import cdist
@@ -579,22 +581,46 @@ def _view(points: Array, labels: Array, near: float) -> dict[str, int]:
     return dict(zip(("elev", "azim"), best, strict=True))
 
 
-def _places(points: Array, labels: Array, near: float) -> dict[tuple[float, ...], list[int]]:
-    """The classes' means, and which classes have theirs there: those nearer than `near` to one another share a place."""
-    places: dict[tuple[float, ...], list[int]] = {}
-    for c in np.unique(labels).astype(int):
-        mean = points[labels == c].mean(0)
-        there = next((place for place in places if np.linalg.norm(mean - place) < near), tuple(mean))
-        places.setdefault(there, []).append(int(c))
-    return places
+def _apart(centers: Array, sizes: Array) -> Array:
+    """Centres (K, 2) of boxes of these sizes (K, 2), moved so that no box lies on another: each pair that does parts along the
+    side where that is nearer."""
+    one, other = np.triu_indices(len(centers), 1)
+    for _ in range(1000):
+        gap = centers[one] - centers[other]
+        short = (sizes[one] + sizes[other]) / 2 - abs(gap)
+        short[short.min(1) < 1e-9] = 0.0
+        if not short.any():
+            break
+        step = np.where(gap < 0, -0.25, 0.25) * short * (short <= short.min(1, keepdims=True))
+        centers = centers.copy()
+        np.add.at(centers, one, step)
+        np.subtract.at(centers, other, step)
+    return centers
+
+
+def _name_classes(ax: Any, points: Array, labels: Array, classes: Sequence[str]) -> None:
+    """Each class's name, outside of its mean as the page shows it, on no other name. The figure's layout must be final."""
+    drawn = np.unique(labels).astype(int)
+    means = np.array([points[labels == c].mean(0) for c in drawn])
+    flat = np.stack(proj3d.proj_transform(*means.T, ax.get_proj())[:2], axis=1)
+    page = ax.transData.transform(flat)
+    out = page - page.mean(0)
+    places = page + 0.1 * ax.bbox.height * out / np.linalg.norm(out, axis=1, keepdims=True).clip(min=1e-9)
+    look: Any = {"ha": "center", "va": "center", "fontsize": 9 if max(map(len, classes)) == 1 else 7.5, "zorder": 10}
+    look |= {"bbox": {"fc": "white", "ec": "none", "alpha": 0.6, "pad": 0.4}, "annotation_clip": False}
+    line = {"arrowstyle": "-", "lw": 0.6, "color": INK, "shrinkA": 0, "shrinkB": 0}
+    names = [ax.annotate(classes[c], at, arrowprops=line, **look) for c, at in zip(drawn, flat, strict=True)]
+    sizes = np.array([name.get_window_extent().size for name in names]) * [1.1, 1.05]
+    for name, at in zip(names, ax.transData.inverted().transform(_apart(places, sizes)), strict=True):
+        name.set(position=at, in_layout=False)
 
 
 @_styled
 def embedding(panels: Sequence[Panel], classes: Sequence[str] = "0123456789", *, title: str = "") -> Figure:
     """Figure 4: embedded test points by class, one panel per method: `method`, `points` (N, 3), `labels` (N,), which number
-    the names in `classes`. Each is seen from where its classes hide each other least; a class's name stands outside of its mean."""
+    the names in `classes`. Each is seen from where its classes hide each other least; a class's name stands outside of its mean, and on no other."""
     rows, columns = _grid(len(_panels(panels)))
-    figure = Figure(figsize=(3.4 * columns, 3.3 * rows + 0.7), layout="constrained")
+    figure, named = Figure(figsize=(3.4 * columns, 3.3 * rows + 0.7), layout="constrained"), []
     for k, panel in enumerate(panels):
         points, labels, middle, half = _embedded(panel)
         ax = _axes3d(figure, rows, columns, k + 1, label(panel["method"]), height=1.0, y=1.05)
@@ -605,17 +631,12 @@ def embedding(panels: Sequence[Panel], classes: Sequence[str] = "0123456789", *,
             axis.set_label_text(f"z{name}")
             axis.labelpad = -3
             axis.set_major_locator(MaxNLocator(3, prune="both"))
-        box = {"fc": "white", "ec": "none", "alpha": 0.6, "pad": 0.4}
-        places = _places(points, labels, near=0.04 * half)
-        center = np.mean([*places], axis=0)
-        for mean, names in places.items():
-            out = np.array(mean) - center
-            there = mean + 0.28 * half * (out / (np.linalg.norm(out) or 1))
-            ax.plot(*np.stack([mean, there]).T, color=INK, lw=0.6, zorder=9)
-            words = ", ".join(classes[c] for c in names)
-            ax.text(*there, words, ha="center", va="center", fontsize=9 if len(words) < 5 else 7.5, bbox=box, zorder=10)
+        named.append(partial(_name_classes, ax, points, labels, classes))
     _class_legend(figure, panels, classes)
     _heading(figure, title)
+    figure.draw_without_rendering()
+    for name_classes in named:
+        name_classes()
     return figure
 
 

@@ -1,4 +1,5 @@
 import base64
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from mpl_toolkits.mplot3d import proj3d
 from mpl_toolkits.mplot3d.art3d import Path3DCollection
 
 from isce import plots
@@ -224,11 +227,26 @@ def test_embedding_has_a_panel_per_method_and_one_colour_per_class() -> None:
     assert len({tuple(color) for color in np.asarray(cloud.get_facecolor())}) == 10
 
 
-def test_classes_are_named_at_their_means_and_together_where_they_fall_together() -> None:
-    labels = np.arange(40) % 4
-    means = np.array([[9.0, 0, 0], [0, 9, 0], [0.01, 0, 0], [0, 0.01, 0]])
-    (ax,) = plots.embedding([{"method": "isce", "points": means[labels], "labels": labels}]).axes
-    assert sorted(text.get_text() for text in ax.texts) == ["0", "1", "2, 3"]
+def test_every_class_is_named_by_its_mean_and_no_name_lies_on_another() -> None:
+    """Means as far apart as they can be, and such that fall together: names as on the printed page."""
+    labels, classes = np.arange(60) % 6, ["ship", "airplane", "automobile", "truck", "bird", "deer"]
+    means = np.array([[9.0, 0, 0], [0, 9, 0], [0.01, 0, 0], [0, 0.01, 0], [0, 0, 0], [0, 0, 0]])
+    figure = plots.embedding(
+        [{"method": m, "points": means[labels], "labels": labels} for m in ("isce", "sce")], classes
+    )
+    figure.set_dpi(200)
+    figure.draw_without_rendering()
+    for ax in figure.axes:
+        names: Any = ax.texts
+        assert [text.get_text() for text in names] == classes
+        flat = np.stack(proj3d.proj_transform(*means.T, ax.get_proj())[:2], 1)  # type: ignore[attr-defined]
+        np.testing.assert_allclose([name.xy for name in names], flat)
+        boxes = [Text.get_window_extent(name) for name in names]
+        assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+        far = np.linalg.norm(
+            ax.transData.transform([name.xyann for name in names]) - ax.transData.transform(flat), axis=1
+        )
+        assert far.max() < 0.3 * ax.bbox.height
 
 
 def test_an_embedding_is_seen_from_where_no_class_hides_another() -> None:
