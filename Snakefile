@@ -32,10 +32,10 @@ wildcard_constraints:  # a GOAL that names none of these is no file that could b
 
 def papermill(notebook):
     """A job's shell command. Its parameters are JSON, which is YAML too; papermill writes in place, so mv says done; each process to
-    files of its own ($$), as two may make the same. Parameters that change no result, such as the device, are resources (`how`), so that
+    files of its own, as two may make the same, on two machines as well. Parameters that change no result, such as the device, are resources (`how`), so that
     another device makes no finished job run again (jobs whose `how` differs cannot be grouped)."""
     return (
-        f"own={{output:q}}.$$; if {shlex.quote(sys.executable)} -m papermill {shlex.quote(str(notebooks))}/{notebook}.ipynb"
+        f"own={{output:q}}.$(uname -n).$$; if {shlex.quote(sys.executable)} -m papermill {shlex.quote(str(notebooks))}/{notebook}.ipynb"
         ' "$own.part" -k python3 --no-progress-bar -y {params.given:q} {resources.how} > "$own.log" 2>&1;'
         ' then mv "$own.part" {output:q}; mv "$own.log" {output:q}.log;'
         ' else mv "$own.log" {output:q}.log; tail -n 4 {output:q}.log >&2; rm -f "$own.part"; false; fi'
