@@ -148,8 +148,9 @@ class Claim:
 
     where: our table or figure that shows it. `isce.verdicts` computes the rules. They were not fixed in advance: all were
     sharpened while records came in, most of them against the paper, and once more after a review of the statistics (seeds
-    in a comparison, twice; what is missing; C6, C7, C12), and after others (C7; C9, in favour of the claim; C11, first so and then against it). The
-    history of this file shows each change and what was known then.
+    in a comparison, twice; what is missing; C6, C7, C12), and after others (C7; C9, in favour of the claim; C11, first so and then against it).
+    Last, arm C asked for AutoAttack where it had asked for every attack of a profile: that decided C2 in part for, C3 and others
+    against. The history of this file shows each change and what was known then.
     """
 
     id: str
@@ -163,7 +164,8 @@ class Claim:
 COMPARISON = (
     "A comparison is I-SCE against one method on the same images: in one column of the tables (arm B), under one attack as "
     "coded at one level, against SCE as coded alone (arm A), or at one radius on one network, on the images that withstand "
-    "every attack of the profile (arm C; a random model's strongest attack; where no image does, attacks may be missing). It "
+    "every attack that both have met, and those made for one of them (arm C; a random model's strongest attack; AutoAttack must be "
+    "among them, or every attack of the profile, unless no image is left). It "
     "is won or lost where one method is above the other with every seed that both have, and an exact sign-flip test over images has p < 0.05, else a tie. "
     "Where comparisons that a rule counts have no record, its verdict is the one that they cannot change, or undecided; one that has a record "
     "counts with the seeds that it has. The tests are not corrected for their number, and the columns of one network are not independent: "

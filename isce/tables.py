@@ -155,20 +155,29 @@ def worst(right: np.ndarray, random: bool = False) -> np.ndarray:
     return np.asarray(right[right.sum(1).argmin()] if random else right.all(0))
 
 
-def worst_outcomes(profile: Profile, block: str, backbone: str, method: str, level: float) -> dict[int, np.ndarray]:
-    """The `survivors` of all attacks that the method is to meet at a radius, for comparisons.
+def worst_outcomes(
+    profile: Profile, block: str, backbone: str, methods: Sequence[str], level: float
+) -> list[dict[int, np.ndarray]]:
+    """The `survivors` of each of these methods at a radius, to be compared: of the attacks that all of them have met, and of those
+    made for the method.
 
-    A seed that one of them has not met does not count, but where that could change nothing: those recorded leave no image of
-    any seed right.
+    A seed of a method counts if these are all attacks that it is to meet, or the profile's strongest is among them and none made
+    for it has no record, or where more could change nothing: no image stayed right.
     """
-    found, random = met(profile, block, backbone, method, level), get(method).random_input
-    seeds = met_by(profile, found)
-    right = survivors(found, seeds, random)
-    if any(bits.any() for bits in right.values()):
-        return survivors(
-            found, {seed: attacks for seed, attacks in seeds.items() if len(attacks) == len(found)}, random
-        )
-    return right
+    found = [met(profile, block, backbone, name, level, further=True) for name in methods]
+    strongest, common = {*parse(profile.strongest)}, {*profile.common_attacks(block, backbone)}
+    compared: list[dict[int, np.ndarray]] = [{} for _ in methods]
+    for seed in sorted({seed for attacks in found for right in attacks.values() for seed in right}):
+        has = [{attack for attack, right in attacks.items() if seed in right} for attacks in found]
+        for name, attacks, own, right in zip(methods, found, has, compared, strict=True):
+            asked = {*within_radius(profile, block, backbone, name, level)}
+            made = asked - common - strongest
+            used = own & (set.intersection(*has) | made)
+            bits = survivors(attacks, {seed: used}, get(name).random_input)[seed] if used else np.ones(1, dtype=bool)
+            instead = strongest if strongest and strongest <= used else asked
+            if made | instead <= used or not bits.any():
+                right[seed] = bits
+    return compared
 
 
 def within_radius(profile: Profile, block: str, backbone: str, method: str, level: float) -> list[str]:

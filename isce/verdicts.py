@@ -1,6 +1,6 @@
 """The ledger of claims: for each claim of the paper and each arm, a verdict computed from records by the rule in `isce.paper`.
 
-Arm A: trained and attacked as coded (isce.as_coded). Arm B: as written. Arm C: B's models, worst case over all attacks.
+Arm A: trained and attacked as coded (isce.as_coded). Arm B: as written. Arm C: B's models, worst case over attacks.
 """
 
 import dataclasses
@@ -66,10 +66,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Case:
-    """Where methods are compared: `outcomes` of a method are its images that stayed right, (n,) booleans by seed."""
+    """Where methods are compared: `outcomes` of some are, for each, its images that stayed right, (n,) booleans by seed."""
 
     name: str
-    outcomes: Callable[[str], dict[int, np.ndarray]]
+    outcomes: Callable[[Sequence[str]], list[dict[int, np.ndarray]]]
 
 
 def cases(profile: Profile, arm: str, numbers: Sequence[int], attacks: str = "") -> list[Case]:
@@ -85,9 +85,13 @@ def cases(profile: Profile, arm: str, numbers: Sequence[int], attacks: str = "")
         ]
     wanted = [c for c in columns if (c.attack.startswith(attacks) if attacks else c.attack != "clean")]
     return [
-        Case(c.key, partial(outcomes, profile, c.block, c.backbone, attack=c.attack, at=c.eps_index or 0))
+        Case(c.key, _each(partial(outcomes, profile, c.block, c.backbone, attack=c.attack, at=c.eps_index or 0)))
         for c in wanted
     ]
+
+
+def _each(of: Callable[[str], dict[int, np.ndarray]]) -> Callable[[Sequence[str]], list[dict[int, np.ndarray]]]:
+    return lambda names: [of(name) for name in names]
 
 
 def _as_coded(profile: Profile, block: str, net: str, attacks: str) -> list[Case]:
@@ -104,7 +108,8 @@ def _as_coded(profile: Profile, block: str, net: str, attacks: str) -> list[Case
     }[attacks]
     return [
         Case(
-            f"{block}, {label(name)} at {level:g}", partial(outcomes, profile, block, net, attack=name, at=at, arm="A")
+            f"{block}, {label(name)} at {level:g}",
+            _each(partial(outcomes, profile, block, net, attack=name, at=at, arm="A")),
         )
         for name in names
         if name in chosen
@@ -156,9 +161,8 @@ def duels(found: Sequence[Case], rivals: Sequence[str], one: str = "isce") -> li
     """`one` against each rival in each case, on the seeds that both have; pairs without a record are left out."""
     fought = []
     for case in found:
-        own = case.outcomes(one)
-        for rival in rivals if own else []:
-            ours, theirs = shared([own, case.outcomes(rival)])
+        for rival in rivals:
+            ours, theirs = shared(case.outcomes([one, rival]))
             if seeds := sorted(ours):
                 mean, other = (100 * float(np.mean([bits[seed] for seed in seeds])) for bits in (ours, theirs))
                 winner = int(p_below(ours, theirs) < LEVEL) - int(p_below(theirs, ours) < LEVEL)
@@ -273,7 +277,7 @@ def _shallow(profile: Profile, arm: str) -> Finding:
     mmc_clean, _ = compared(profile, arm, [7], "clean", ["sce"], "mmc")
     near, first, columns = [], [], cases(profile, arm, [7], "deepfool")
     for case in columns:
-        found_of = dict(zip(METHODS, shared([case.outcomes(m) for m in METHODS]), strict=True))
+        found_of = dict(zip(METHODS, shared(case.outcomes(list(METHODS))), strict=True))
         if all(found_of.values()):  # else nobody knows the best
             accuracy = {m: 100 * float(np.mean(list(bits.values()))) for m, bits in found_of.items()}
             best = max(value for method, value in accuracy.items() if method != "isce")

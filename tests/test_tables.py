@@ -265,11 +265,13 @@ def test_worst_case_is_the_intersection(digits: Profile, tmp_path: Path, monkeyp
     fake(digits, "isce", {0: [False] * 5 + [True] * 15}, "pgd_un_50")
     long = tables.attacked(digits, "mnist", "lenet5", ["isce"])
     assert long.query("attack == 'worst'")["accuracy"].tolist() == [25.0, 25.0]
-    assert tables.worst_outcomes(digits, "mnist", "lenet5", "isce", 1.0) == {}  # attacks of the profile have no record
+    assert tables.worst_outcomes(digits, "mnist", "lenet5", ["isce"], 1.0) == [
+        {}
+    ]  # attacks of the profile have no record
     steps = {"simba_steps": digits.eps, "strongest": "simba"}
     two = dataclasses.replace(digits, tables=[7], beyond="pgd_un_50", adaptive={}, **steps)
     fake(two, "isce", {0: [True] * 10 + [False] * 10}, "deepfool_10")
-    worst = tables.worst_outcomes(two, "mnist", "lenet5", "isce", 1.0)
+    (worst,) = tables.worst_outcomes(two, "mnist", "lenet5", ["isce"], 1.0)
     assert worst[0].tolist() == [False] * 5 + [True] * 5 + [False] * 10  # SimBA's level is a step: it does not count
 
 
@@ -310,10 +312,36 @@ def test_another_record_takes_no_seed_from_the_worst_case(
     assert cell("isce") == (40.0, 2, f"2 of {asked} attacks")
     fake(profile, "sce", seeds, "pgd_un_50")
     assert cell("sce") == (50.0, 3, f"1 of {asked} attacks, without {evaluate.label(strongest)}")
-    assert tables.worst_outcomes(profile, "mnist", "lenet5", "isce", 1.0) == {}
-    fake(profile, "isce", {seed: [False] * 10 for seed in (0, 1)}, strongest)
-    right = tables.worst_outcomes(profile, "mnist", "lenet5", "isce", 1.0)
-    assert {seed: bits.tolist() for seed, bits in right.items()} == {0: [False] * 10, 1: [False] * 10}
+
+
+def test_comparisons_under_the_strongest_attack_need_no_other_that_is_common(
+    digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two methods are compared under what both have met and what is made for one; the strongest, or all, must be among it."""
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path))
+    (strongest,) = digits.strongest.split(",")
+    profile = dataclasses.replace(digits, networks={}, seeds=[0, 1, 2], adaptive={"isce": "pgd_un_100"})
+
+    def worst(*methods: str) -> list[dict[int, int]]:
+        found = tables.worst_outcomes(profile, "mnist", "lenet5", methods, 1.0)
+        return [{seed: int(bits.sum()) for seed, bits in right.items()} for right in found]
+
+    fake(profile, "isce", {seed: [True] * 10 + [False] * 10 for seed in (0, 1)}, strongest)
+    assert worst("isce") == [{}]  # the attack made for it has no record
+    fake(profile, "isce", {seed: [True] * 15 + [False] * 5 for seed in (0, 1)}, "pgd_un_100")
+    assert worst("isce") == [{0: 10, 1: 10}]
+    fake(profile, "isce", {1: [False] * 10 + [True] * 10}, "pgd_un_50")  # none is left, with this seed
+    assert worst("isce") == [{0: 10, 1: 0}]
+    fake(profile, "sce", {seed: [True] * 8 + [False] * 12 for seed in (0, 1, 2)}, "pgd_un_10")
+    assert worst("isce", "sce") == [{}, {}]  # what both have met says too little
+    fake(profile, "sce", {seed: [True] * 9 + [False] * 11 for seed in (1, 2)}, strongest)
+    assert worst("isce", "sce") == [{1: 10}, {1: 9}]  # neither's PGD counts: the other has not met it
+    assert worst("sce") == [{1: 8, 2: 8}]
+    fake(profile, "isce", {2: [False] * 20}, strongest)
+    assert worst("isce", "sce") == [
+        {1: 10, 2: 0},
+        {1: 9, 2: 9},
+    ]  # no image is left: what is made for it could change nothing
 
 
 def test_records_of_fewer_images_are_shown_with_their_n(
@@ -376,7 +404,6 @@ def test_a_strongest_attack_at_the_smaller_radius_has_a_column_where_one_has_a_r
     assert long.loc[("isce", "worst:1"), "accuracy"] == 100
     within = len(tables.within_radius(digits, "mnist", "lenet5", "isce", small))
     assert long.loc[("isce", "worst:0"), "beside"] == f"2 of {within + 1} attacks"
-    assert tables.worst_outcomes(digits, "mnist", "lenet5", "isce", small) == {}
 
     on_raw = digits.at_smaller("mnist", "lenet5", "isce", f"{strongest}@raw")
     assert on_raw == dataclasses.replace(asked, attack=f"{strongest}@raw")
