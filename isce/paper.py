@@ -149,8 +149,8 @@ class Claim:
     where: our table or figure that shows it. `isce.verdicts` computes the rules. They were not fixed in advance: all were
     sharpened while records came in, most of them against the paper, and once more after a review of the statistics (seeds
     in a comparison, twice; what is missing; C6, C7, C12), and after others (C7; C9, in favour of the claim; C11, first so and then against it).
-    Last, arm C asked for AutoAttack where it had asked for every attack of a profile: that decided C3 against the claim, and C2, C6 and
-    C13 in part. The history of this file shows each change and what was known then.
+    Last, arm C asked for AutoAttack where it had asked for every attack of a profile: that decided C1, C3 and C4 against the
+    claims, and C2, C6 and C13 in part. The history of this file shows each change and what was known then.
     """
 
     id: str
