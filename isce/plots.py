@@ -6,7 +6,6 @@ Ten colours for the classes: Petroff's set, told apart by colour-blind readers t
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from itertools import cycle, product
 from pathlib import Path
 from typing import Any
@@ -584,7 +583,7 @@ def _view(points: Array, labels: Array, near: float) -> dict[str, int]:
 def _apart(centers: Array, sizes: Array) -> Array:
     """Centres (K, 2) of boxes of these sizes (K, 2), moved so that no box lies on another: each pair that does parts along the
     side where that is nearer."""
-    one, other = np.triu_indices(len(centers), 1)
+    centers, (one, other) = centers.copy(), np.triu_indices(len(centers), 1)
     for _ in range(1000):
         gap = centers[one] - centers[other]
         short = (sizes[one] + sizes[other]) / 2 - abs(gap)
@@ -592,7 +591,6 @@ def _apart(centers: Array, sizes: Array) -> Array:
         if not short.any():
             break
         step = np.where(gap < 0, -0.25, 0.25) * short * (short <= short.min(1, keepdims=True))
-        centers = centers.copy()
         np.add.at(centers, one, step)
         np.subtract.at(centers, other, step)
     return centers
@@ -620,7 +618,7 @@ def embedding(panels: Sequence[Panel], classes: Sequence[str] = "0123456789", *,
     """Figure 4: embedded test points by class, one panel per method: `method`, `points` (N, 3), `labels` (N,), which number
     the names in `classes`. Each is seen from where its classes hide each other least; a class's name stands outside of its mean, and on no other."""
     rows, columns = _grid(len(_panels(panels)))
-    figure, named = Figure(figsize=(3.4 * columns, 3.3 * rows + 0.7), layout="constrained"), []
+    figure = Figure(figsize=(3.4 * columns, 3.3 * rows + 0.7), layout="constrained")
     for k, panel in enumerate(panels):
         points, labels, middle, half = _embedded(panel)
         ax = _axes3d(figure, rows, columns, k + 1, label(panel["method"]), height=1.0, y=1.05)
@@ -631,12 +629,12 @@ def embedding(panels: Sequence[Panel], classes: Sequence[str] = "0123456789", *,
             axis.set_label_text(f"z{name}")
             axis.labelpad = -3
             axis.set_major_locator(MaxNLocator(3, prune="both"))
-        named.append(partial(_name_classes, ax, points, labels, classes))
     _class_legend(figure, panels, classes)
     _heading(figure, title)
     figure.draw_without_rendering()
-    for name_classes in named:
-        name_classes()
+    for ax, panel in zip(figure.axes, panels, strict=True):
+        points, labels, *_ = _embedded(panel)
+        _name_classes(ax, points, labels, classes)
     return figure
 
 

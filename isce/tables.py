@@ -3,7 +3,8 @@
 import html
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -156,28 +157,34 @@ def worst(right: np.ndarray, random: bool = False) -> np.ndarray:
 
 
 def worst_outcomes(
-    profile: Profile, block: str, backbone: str, methods: Sequence[str], level: float
-) -> list[dict[int, np.ndarray]]:
-    """The `survivors` of each of these methods at a radius, to be compared: of the attacks that all of them have met, and of those
-    made for the method.
+    profile: Profile, block: str, backbone: str, level: float
+) -> Callable[[Sequence[str]], list[dict[int, np.ndarray]]]:
+    """A function of methods: the `survivors` of each at a radius, to be compared: of the attacks that all of them have met, and of
+    those made for the method. It reads a method's records once.
 
     A seed of a method counts if these are all attacks that it is to meet, or the profile's strongest is among them and none made
     for it has no record, or where more could change nothing: no image stayed right.
     """
-    found = [met(profile, block, backbone, name, level, further=True) for name in methods]
     strongest, common = {*parse(profile.strongest)}, {*profile.common_attacks(block, backbone)}
-    compared: list[dict[int, np.ndarray]] = [{} for _ in methods]
-    for seed in sorted({seed for attacks in found for right in attacks.values() for seed in right}):
-        has = [{attack for attack, right in attacks.items() if seed in right} for attacks in found]
-        for name, attacks, own, right in zip(methods, found, has, compared, strict=True):
-            asked = {*within_radius(profile, block, backbone, name, level)}
-            made = asked - common - strongest
-            used = own & (set.intersection(*has) | made)
-            bits = survivors(attacks, {seed: used}, get(name).random_input)[seed] if used else np.ones(1, dtype=bool)
-            instead = strongest if strongest and strongest <= used else asked
-            if made | instead <= used or not bits.any():
-                right[seed] = bits
-    return compared
+    found_of = cache(partial(met, profile, block, backbone, level=level, further=True))
+
+    def compare(methods: Sequence[str]) -> list[dict[int, np.ndarray]]:
+        found = [found_of(name) for name in methods]
+        asked = [{*within_radius(profile, block, backbone, name, level)} for name in methods]
+        compared: list[dict[int, np.ndarray]] = [{} for _ in methods]
+        for seed in sorted({seed for attacks in found for right in attacks.values() for seed in right}):
+            has = [{attack for attack, right in attacks.items() if seed in right} for attacks in found]
+            met_by_all = set.intersection(*has)
+            for name, attacks, own, wanted, right in zip(methods, found, has, asked, compared, strict=True):
+                made = wanted - common - strongest
+                if used := own & (met_by_all | made):
+                    bits = survivors(attacks, {seed: used}, get(name).random_input)[seed]
+                    instead = strongest if strongest and strongest <= used else wanted
+                    if made | instead <= used or not bits.any():
+                        right[seed] = bits
+        return compared
+
+    return compare
 
 
 def within_radius(profile: Profile, block: str, backbone: str, method: str, level: float) -> list[str]:

@@ -7,7 +7,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import product
 from typing import Any
 
@@ -79,7 +79,7 @@ def cases(profile: Profile, arm: str, numbers: Sequence[int], attacks: str = "")
         return [case for block, net in nets for case in _as_coded(profile, block, net, attacks)]
     if arm == "C" and attacks != "clean":
         return [
-            Case(f"{block} {net}, ε = {level:g}", partial(worst_outcomes, profile, block, net, level=level))
+            Case(f"{block} {net}, ε = {level:g}", worst_outcomes(profile, block, net, level))
             for block, net in nets
             for level in profile.eps[block]
         ]
@@ -91,7 +91,9 @@ def cases(profile: Profile, arm: str, numbers: Sequence[int], attacks: str = "")
 
 
 def _each(of: Callable[[str], dict[int, np.ndarray]]) -> Callable[[Sequence[str]], list[dict[int, np.ndarray]]]:
-    return lambda names: [of(name) for name in names]
+    """`Case.outcomes`, each method's by itself and read once."""
+    read = cache(of)
+    return lambda names: [read(name) for name in names]
 
 
 def _as_coded(profile: Profile, block: str, net: str, attacks: str) -> list[Case]:

@@ -180,7 +180,7 @@ def fill(cell: str, sentence: str) -> str:
     def outcomes(method: str, attack: str, level: str) -> dict[int, np.ndarray]:
         if attack == "worst":
             eps = profile.eps[block][{"smaller": 0, "larger": -1}[level]]
-            return tables.worst_outcomes(profile, block, backbone, [method], eps)[0]
+            return tables.worst_outcomes(profile, block, backbone, eps)([method])[0]
         return tables.outcomes_of(*runs(method, attack, level))
 
     def number(field: re.Match[str]) -> str:

@@ -84,7 +84,7 @@ def test_a_glance_takes_each_cell_from_its_record(tmp_path: Path, monkeypatch: p
         for words, _, of in pages.GLANCE
         for at, method in enumerate(of)
     ]
-    known: dict[tuple[str, str, str], dict[int, tuple[int, float, float, float]]] = {}  # by seed, that of most images
+    known: dict[tuple[str, str, str], dict[int, tuple[float, float, float]]] = {}  # by seed
     for path in record.results_dir().glob("*-resnet32-*-seed?-*/attacks/*.json"):
         done = record.read_json(path) or {}
         asked, spec = done["evaluation"], done["evaluation"]["spec"]

@@ -265,13 +265,12 @@ def test_worst_case_is_the_intersection(digits: Profile, tmp_path: Path, monkeyp
     fake(digits, "isce", {0: [False] * 5 + [True] * 15}, "pgd_un_50")
     long = tables.attacked(digits, "mnist", "lenet5", ["isce"])
     assert long.query("attack == 'worst'")["accuracy"].tolist() == [25.0, 25.0]
-    assert tables.worst_outcomes(digits, "mnist", "lenet5", ["isce"], 1.0) == [
-        {}
-    ]  # attacks of the profile have no record
+    (worst,) = tables.worst_outcomes(digits, "mnist", "lenet5", 1.0)(["isce"])
+    assert worst == {}  # attacks of the profile have no record
     steps = {"simba_steps": digits.eps, "strongest": "simba"}
     two = dataclasses.replace(digits, tables=[7], beyond="pgd_un_50", adaptive={}, **steps)
     fake(two, "isce", {0: [True] * 10 + [False] * 10}, "deepfool_10")
-    (worst,) = tables.worst_outcomes(two, "mnist", "lenet5", ["isce"], 1.0)
+    (worst,) = tables.worst_outcomes(two, "mnist", "lenet5", 1.0)(["isce"])
     assert worst[0].tolist() == [False] * 5 + [True] * 5 + [False] * 10  # SimBA's level is a step: it does not count
 
 
@@ -312,6 +311,12 @@ def test_another_record_takes_no_seed_from_the_worst_case(
     assert cell("isce") == (40.0, 2, f"2 of {asked} attacks")
     fake(profile, "sce", seeds, "pgd_un_50")
     assert cell("sce") == (50.0, 3, f"1 of {asked} attacks, without {evaluate.label(strongest)}")
+    compared = tables.worst_outcomes(profile, "mnist", "lenet5", 1.0)
+    assert compared(["isce", "sce"]) == [{}, {}]  # SCE has not met the strongest
+    fake(profile, "isce", {seed: [False] * 10 for seed in (0, 1)}, strongest)
+    (right,) = tables.worst_outcomes(profile, "mnist", "lenet5", 1.0)(["isce"])
+    assert {seed: bits.tolist() for seed, bits in right.items() if seed < 2} == {0: [False] * 10, 1: [False] * 10}
+    assert right[2].tolist() == [False] * 20  # DeepFool alone leaves none of this seed
 
 
 def test_comparisons_under_the_strongest_attack_need_no_other_that_is_common(
@@ -323,7 +328,7 @@ def test_comparisons_under_the_strongest_attack_need_no_other_that_is_common(
     profile = dataclasses.replace(digits, networks={}, seeds=[0, 1, 2], adaptive={"isce": "pgd_un_100"})
 
     def worst(*methods: str) -> list[dict[int, int]]:
-        found = tables.worst_outcomes(profile, "mnist", "lenet5", methods, 1.0)
+        found = tables.worst_outcomes(profile, "mnist", "lenet5", 1.0)(methods)
         return [{seed: int(bits.sum()) for seed, bits in right.items()} for right in found]
 
     fake(profile, "isce", {seed: [True] * 10 + [False] * 10 for seed in (0, 1)}, strongest)
@@ -404,6 +409,9 @@ def test_a_strongest_attack_at_the_smaller_radius_has_a_column_where_one_has_a_r
     assert long.loc[("isce", "worst:1"), "accuracy"] == 100
     within = len(tables.within_radius(digits, "mnist", "lenet5", "isce", small))
     assert long.loc[("isce", "worst:0"), "beside"] == f"2 of {within + 1} attacks"
+    assert tables.worst_outcomes(digits, "mnist", "lenet5", small)(["isce", "sce"]) == [{}, {}]
+    (right,) = tables.worst_outcomes(digits, "mnist", "lenet5", small)(["isce"])
+    assert right[0].tolist() == [True] * 15 + [False] * 5  # the strongest stands for what has no record
 
     on_raw = digits.at_smaller("mnist", "lenet5", "isce", f"{strongest}@raw")
     assert on_raw == dataclasses.replace(asked, attack=f"{strongest}@raw")
