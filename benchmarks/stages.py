@@ -11,13 +11,14 @@ a row per stage.
 
 Where time is short --only, --methods and --seeds say what is made first, --n on how many images: the same without them goes
 on from there. --minutes: nothing is begun after them. A kill leaves a training's finished epochs and
-whole attacks; on a CPU an attack's every 500 images, too.
+whole attacks; on a CPU what an attack saves every few minutes, too.
 """
 
 import argparse
 import dataclasses
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from isce import evaluate, evaluations, methods, profiles, record, train
 from isce.evaluations import Evaluation
@@ -89,7 +90,9 @@ def main() -> None:
         parser.error(f"nothing is asked for: {profile.name} has none of these methods with these seeds in these stages")
     path = record.results_dir() / "benchmarks" / f"stages-{profile.name}-{device.type}.json"
     start = time.perf_counter()
-    rows = {row["stage"]: row for row in (record.read_json(path) or {"rows": []})["rows"]}
+
+    def written() -> dict[str, dict[str, Any]]:
+        return {row["stage"]: row for row in (record.read_json(path) or {"rows": []})["rows"]}
 
     def left() -> bool:
         return args.minutes is None or time.perf_counter() - start < 60 * args.minutes
@@ -111,15 +114,17 @@ def main() -> None:
         if trained or attacked:
             made = {"trained": trained, "training, s": between - began}
             made |= {"attacked": attacked, "attacks, s": time.perf_counter() - between}
-            sums = {key: round(rows.get(name, {}).get(key, 0) + more, 1) for key, more in made.items()}
-            rows[name] = {"stage": name, **sums, "at once": args.at_once}
-            print("  ".join(f"{key} {value}" for key, value in rows[name].items()), flush=True)
             source = record.provenance(device, "", time.perf_counter() - start, 0)
-            record.write_json(path, {"rows": list(rows.values()), "provenance": source})
+            with record.lock(path):  # another process may be at another part of the profile
+                rows = written()
+                sums = {key: round(rows.get(name, {}).get(key, 0) + more, 1) for key, more in made.items()}
+                rows[name] = {"stage": name, **sums, "at once": args.at_once}
+                record.write_json(path, {"rows": list(rows.values()), "provenance": source})
+            print("  ".join(f"{key} {value}" for key, value in rows[name].items()), flush=True)
         if not left():
             print(f"stopped after {args.minutes:g} minutes; the same command goes on")
             break
-    spent = [row["training, s"] + row["attacks, s"] for row in rows.values()]
+    spent = [row["training, s"] + row["attacks, s"] for row in written().values()]
     print(f"{sum(spent):.0f} s in all: {path}")
 
 

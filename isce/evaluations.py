@@ -3,7 +3,6 @@
 import dataclasses
 import time
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ from isce.data import DATASETS
 from isce.evaluate import attack_of, check_levels, output_means, parse
 from isce.train import Spec, fits, load_or_train, weights_of
 
-CHUNK = 500  # images between two saves on a CPU, where an attack may take hours
+CHUNK = 500  # images between two saves on a CPU, where an attack may take hours, at most
+SAVE_EVERY = 300  # seconds, about
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,8 @@ def find_or_evaluate(evaluation: Evaluation, device: str = "auto", progress: boo
 def _attack(
     evaluation: Evaluation, model: nn.Module, surrogate: nn.Module | None, device: torch.device, progress: bool
 ) -> None:
-    """Make the record of an evaluation. On a CPU, CHUNK images at a time, each time saved in `_part_of` it: what a kill leaves is
-    gone on with."""
+    """Make the record of an evaluation. On a CPU, as many images at a time as take `SAVE_EVERY`, at most CHUNK, each time saved in
+    `_part_of` it: what a kill leaves is gone on with."""
     spec = evaluation.spec
     made_of: dict[str, Any] = {key: value for key, value in _here(evaluation).items() if value is not None}
     split = data.subset(getattr(data.kept(spec.dataset), evaluation.split), evaluation.n).to(device)
@@ -129,11 +129,12 @@ def _attack(
     made_of["earlier"] = [*earlier.get("earlier", []), *own]
     n, begun, seconds = len(split), earlier.get("n", 0), 0.0
     at_once = device.type != "cpu" or spec.arm == "A" or evaluation.attack == "clean"
-    ends = [n] if at_once else [*range(begun + CHUNK, n, CHUNK), n]
+    by_place = methods.get(spec.method).random_input  # are its draws: what is attacked together must always be the same
+    at, size = begun, n if at_once else CHUNK if by_place else min(CHUNK, 100)
     name = f"{evaluation.attack} on {spec.run_id}"
     with tqdm(total=n, initial=begun, desc=name, leave=False, disable=not progress, mininterval=1, unit="image") as bar:
-        for at, stop in pairwise([begun, *ends]):
-            started = time.perf_counter()
+        while True:
+            stop, started = min(at + size, n), time.perf_counter()
             if at < stop:
                 frame = evaluate.evaluate(
                     model,
@@ -149,10 +150,14 @@ def _attack(
             seconds += time.perf_counter() - started
             bar.update(stop - at)
             made_of["provenance"] = record.provenance(device, DATASETS[spec.dataset].sha256, seconds, stop - begun)
-            if stop < n:
-                so_far = pd.concat(rows, ignore_index=True)
-                so_far.attrs = made_of | {"n": stop, "run_id": evaluation.path.stem, "evaluation": evaluation.payload()}
-                _save_rows(so_far, _part_of(evaluation))
+            if stop == n:
+                break
+            so_far = pd.concat(rows, ignore_index=True)
+            so_far.attrs = made_of | {"n": stop, "run_id": evaluation.path.stem, "evaluation": evaluation.payload()}
+            _save_rows(so_far, _part_of(evaluation))
+            if not by_place:
+                size = min(CHUNK, max(50, int(SAVE_EVERY * (stop - begun) / seconds)))
+            at = stop
     if evaluation.attack == "clean":
         made_of["outputs"] = output_means(model, split, evaluation.seed)
     _write(evaluation, pd.concat(rows, ignore_index=True), made_of)

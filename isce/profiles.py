@@ -49,6 +49,7 @@ _PLACES = [*DATASETS, *(f"{dataset}-{backbone}" for dataset in DATASETS for back
 Count = Annotated[int, Field(strict=True, ge=1)]
 Number = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 Levels = Annotated[list[Annotated[Number, Field(gt=0)]], Field(min_length=1), _RISE]
+Two = Annotated[Levels, _must(lambda levels: len(levels) == 2, "must be two, the smaller and the larger")]
 Seeds = Annotated[list[Annotated[int, Field(strict=True, ge=0)]], Field(min_length=1), _EACH_ONCE]
 Dataset = Annotated[str, _one_of("data set", DATASETS)]
 Backbone = Annotated[str, _one_of("backbone", BACKBONES)]
@@ -125,8 +126,8 @@ class Profile:
     ]
     n: Count
     fewer: dict[Annotated[str, _parsed(parse, alone=True)], Count]
-    eps: Annotated[dict[str, Levels], _BOTH]
-    simba_steps: Annotated[dict[str, Levels], _BOTH]
+    eps: Annotated[dict[str, Two], _BOTH]
+    simba_steps: Annotated[dict[str, Two], _BOTH]
     simba_queries: Annotated[dict[str, Count], _BOTH]
     beyond: Attacks
     strongest: Attacks

@@ -109,10 +109,11 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The record at `path`, or None where there is none, it is damaged, or it is of another schema."""
+    """The record at `path`, or None where there is none, it is damaged, or it is of another schema. OSError where it cannot be read
+    now: it may be sound, and must not be made anew."""
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) and content.get("schema") == SCHEMA else None
 
@@ -228,7 +229,7 @@ def provenance(device: torch.device, data_checksum: str, seconds: float, images:
         "precision": precision(device),
         "data_sha256": data_checksum,
         "seconds": round(seconds, 3),
-        "images_per_second": round(images / seconds, 1) if seconds > 0 else None,
+        "images_per_second": float(f"{images / seconds:.4g}") if seconds > 0 else None,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

@@ -146,7 +146,7 @@ def survivors(found: ByAttack, seeds: Mapping[int, Collection[str]], random: boo
     """
     used = {(seed, attack): found[attack][seed] for seed, attacks in seeds.items() for attack in attacks}
     n = min(map(len, used.values()), default=0)
-    rows = {seed: np.stack([used[seed, attack][:n] for attack in attacks]) for seed, attacks in seeds.items()}
+    rows = {seed: np.stack([used[seed, attack][:n] for attack in sorted(attacks)]) for seed, attacks in seeds.items()}
     return {seed: worst(right, random) for seed, right in rows.items()}
 
 

@@ -152,10 +152,11 @@ def load_or_train(spec: Spec, device: str = "auto", progress: bool = True) -> Cl
 
 
 _THREAD = local()
+STREAMS = 32  # that PyTorch has on a GPU
 
 
 def _stream(device: torch.device, use: str) -> torch.cuda.Stream:
-    """This thread's CUDA stream for one use, always the same: PyTorch has 32 and deals them out in turn, so that with a new one for
+    """This thread's CUDA stream for one use, always the same: PyTorch deals out its `STREAMS` in turn, so that with a new one for
     every training two threads could come to share one."""
     streams = vars(_THREAD).setdefault("streams", {})
     if (device, use) not in streams:
@@ -183,11 +184,14 @@ def train_all(
     `more`: asked before each training; once it says no, none is begun.
 
     Raises:
-        ValueError: at_once < 1. A training that fails stops those that have not begun, and raises after those under way.
+        ValueError: at_once < 1, or on a GPU more than it has streams for. A training that fails, or an interrupt, stops those that
+            have not begun, and raises after those under way.
     """
     if at_once < 1:
         raise ValueError(f"at_once must be at least 1, got {at_once}")
     place = record.pick_device(device)
+    if place.type == "cuda" and at_once > STREAMS // 2:  # each takes two (`_stream`)
+        raise ValueError(f"at_once must be at most {STREAMS // 2} on a GPU, got {at_once}")
     wanted = {spec.trained().run_id: spec for spec in specs}.values()
 
     def one(spec: Spec) -> None:
@@ -204,8 +208,11 @@ def train_all(
         try:
             for done in bar(as_completed([pool.submit(one, spec) for spec in wanted])):
                 done.result()
-        except BaseException:
+        except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
+            record.log(
+                f"isce: {type(error).__name__}: stops after the trainings under way; a kill loses their last epoch alone"
+            )
             raise
 
 
@@ -291,11 +298,18 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     return torch.load(path, weights_only=True, map_location=device)
 
 
+NOT_DAMAGE = (OSError, MemoryError, torch.OutOfMemoryError)  # what may keep a sound file from being read
+
+
 def epochs_in(checkpoint: Path, run_id: str) -> int:
     """How many epochs of a run are done in a checkpoint; 0 where it is not there, damaged, or of another run."""
+    if not checkpoint.is_file():
+        return 0
     try:
         state = read_checkpoint(checkpoint)
         return len(state["history"]["loss"]) if state["run_id"] == run_id else 0
+    except NOT_DAMAGE:
+        raise
     except Exception:  # a damaged file fails in many ways
         return 0
 
@@ -577,11 +591,14 @@ def _resume(
         starts = {key: past.get(key, history[key]).split("; then ") for key in ("precision", "machine")}
         for part, key in ((model, "model"), (optimizer, "optimizer"), (schedule, "schedule")):
             part.load_state_dict(state[key])
+    except NOT_DAMAGE:
+        raise
     except Exception as error:  # a damaged file fails in many ways; the training itself is never lost by it
+        aside = path.with_suffix(".unusable")
         record.log(
-            f"isce: {path.parent.name}/{path.name} cannot be used ({type(error).__name__}): training from the start"
+            f"isce: {path.parent.name}/{path.name} cannot be used ({type(error).__name__}), {aside.name} now: training from the start"
         )
-        path.unlink()
+        path.replace(aside)
         for part, own in zip((model, optimizer, schedule), fresh, strict=True):
             part.load_state_dict(own)
         return 0

@@ -138,6 +138,29 @@ def test_an_attack_saves_as_it_goes(digits_isce: Classifier, monkeypatch: pytest
     pd.testing.assert_frame_equal(rows, again, atol=1e-4)
 
 
+def test_a_slow_attack_saves_more_often(
+    digits_isce: Classifier, digits_sce: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, asked = evaluate.evaluate, list[int]()
+
+    def counted(model: Classifier, split: data.Split, *args: object, **options: object) -> pd.DataFrame:
+        asked.append(len(split))
+        return made(model, split, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(evaluate, "evaluate", counted)
+    for method, every, parts in (
+        ("isce", 1e9, [100, 200]),
+        ("isce", 1e-9, [100, 50, 50, 50, 50]),
+        ("random", 1e-9, [300]),  # its draws are by place in what is attacked together
+    ):
+        wanted = Evaluation(Spec("digits", "lenet5", method), "fgsm", (0.37,), 300)
+        monkeypatch.setattr(evaluations, "SAVE_EVERY", every)
+        load_or_evaluate(wanted, "cpu", progress=False)
+        assert asked == parts
+        asked.clear()
+        wanted.path.unlink()
+
+
 def test_what_a_kill_left_serves_fewer_and_more_images(
     digits_isce: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:

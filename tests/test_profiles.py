@@ -147,6 +147,8 @@ def test_bad_profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("n: 64", "n: many", r"n: .* integer, got 'many'"),
         ("n: 64", "n: 0", r"n: .* greater than or equal to 1, got 0"),
         (eps, "mnist: [1.0, 0.5]", r"eps\.mnist: must rise, got \[1.0, 0.5\]"),
+        (eps, "mnist: [0.5]", r"eps\.mnist: must be two, the smaller and the larger, got \[0\.5\]"),
+        (eps, "mnist: [0.5, 1.0, 2.0]", r"eps\.mnist: must be two"),
         (eps, "mnist: [0, 1.0]", r"eps\.mnist\.0: .* greater than 0, got 0"),
         (eps, 'mnist: ["1e-3"]', r"eps\.mnist\.0: .* number, got '1e-3'"),
         (f"{eps}, ", "", r"eps: must say it of mnist and of cifar10, and of no other"),

@@ -1,5 +1,6 @@
 """Records: atomic, named by what they hold, with intervals that are right, and parameters that are checked."""
 
+import errno
 import json
 import math
 import os
@@ -55,6 +56,21 @@ def test_a_damaged_or_foreign_record_is_none(tmp_path: Path, content: str) -> No
     path.write_text(content)
     assert record.read_json(path) is None
     assert record.read_json(tmp_path / "absent.json") is None
+    assert record.read_json(path / "below a file.json") is None
+
+
+def test_a_record_that_cannot_be_read_now_is_not_taken_for_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what it is of would be made anew, over it."""
+    record.write_json(path := tmp_path / "result.json", {"x": 1})
+
+    def too_many_files(*_: object, **__: object) -> str:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(Path, "read_text", too_many_files)
+    with pytest.raises(OSError, match="Too many open files"):
+        record.read_json(path)
 
 
 def test_find_prefers_runs_and_falls_back_to_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -368,6 +368,13 @@ def test_records_of_fewer_images_are_shown_with_their_n(
     assert len(tables.survivors(met, tables.met_by(digits, met))[0]) == 15
 
 
+def test_of_attacks_as_strong_on_a_random_model_always_the_same_counts() -> None:
+    """A set's order is another in every process."""
+    right = {"pgd_un_10": {0: np.array([True, False])}, "apgd_ce": {0: np.array([False, True])}}
+    for order in (["apgd_ce", "pgd_un_10"], ["pgd_un_10", "apgd_ce"]):
+        assert tables.survivors(right, {0: order}, random=True)[0].tolist() == [False, True]
+
+
 def test_a_printed_table_says_once_what_all_its_cells_share(digits: Profile) -> None:
     cells = pd.DataFrame(
         {"attack": ["clean", "pgd_un_50"], "accuracy": [9.0, 8.0], "n": [360, 15], "of": [360, 20]}

@@ -116,6 +116,10 @@ def test_a_training_that_fails_stops_those_not_begun(own_runs: Path, monkeypatch
     for wrong in (0, -1):
         with pytest.raises(ValueError, match=f"at_once must be at least 1, got {wrong}"):
             train.train_all([], at_once=wrong)
+    monkeypatch.setattr(train.record, "pick_device", torch.device)  # two trainings on one stream would mix
+    with pytest.raises(ValueError, match="at_once must be at most 16 on a GPU, got 17"):
+        train.train_all([], "cuda", at_once=17)
+    train.train_all([], "cuda", at_once=16)
 
 
 @pytest.mark.parametrize("at_once", [1, 2])
@@ -338,6 +342,7 @@ def test_a_damaged_checkpoint_starts_anew(own_runs: Path, capsys: pytest.Capture
     (spec.folder / "checkpoint.pt").write_bytes(b"no checkpoint")
     assert torch.equal(weights(load_or_train(spec, "cpu", progress=False)), first)
     assert "checkpoint.pt cannot be used" in capsys.readouterr().err
+    assert (spec.folder / "checkpoint.unusable").read_bytes() == b"no checkpoint"
     for path in spec.folder.iterdir():
         path.unlink()
     model = spec.build()  # whole but for some weights: torch would load them as they are
@@ -371,6 +376,25 @@ def test_a_damaged_checkpoint_starts_anew(own_runs: Path, capsys: pytest.Capture
         )
         for path in spec.folder.iterdir():
             path.unlink()
+
+
+def test_a_checkpoint_that_cannot_be_read_now_stays(own_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = Spec("digits", "lenet5", "sce", epochs=1)
+    spec.folder.mkdir(parents=True)
+    path = spec.folder / "checkpoint.pt"
+    for error in (OSError(5, "Input/output error"), torch.OutOfMemoryError("CUDA out of memory")):
+        path.write_bytes(b"sound")
+
+        def fails(*_: object, error: BaseException = error) -> None:
+            raise error
+
+        monkeypatch.setattr(train, "read_checkpoint", fails)
+        with pytest.raises(type(error), match=str(error.args[-1])):
+            load_or_train(spec, "cpu", progress=False)
+        with pytest.raises(type(error)):
+            train.epochs_in(path, spec.run_id)
+        assert path.read_bytes() == b"sound"
+    assert train.epochs_in(spec.folder / "absent.pt", spec.run_id) == 0
 
 
 def test_accuracy_of_floats_and_bytes_is_one(digits_isce: Classifier) -> None:
