@@ -152,19 +152,19 @@ def surface_of(model: nn.Module, surface: str, surrogate: nn.Module | None = Non
 
 
 @torch.no_grad()
-def outputs_of(model: nn.Module, images: Tensor) -> Tensor:
-    """Outputs (N, K) of a model in eval mode for float images (N, ...), in arm A's batches: its batch norm depends on them."""
+def outputs_of(model: nn.Module, images: Tensor, batch_size: int = as_coded.BATCH) -> Tensor:
+    """Outputs (N, K) of a model in eval mode for float images (N, ...), by default in arm A's batches: its batch norm depends on them."""
     # Copies: a model may write into what it is given.
-    return torch.cat([logits_of(model, x.clone()) for x in images.split(as_coded.BATCH)])
+    return torch.cat([logits_of(model, x.clone()) for x in images.split(batch_size)])
 
 
-def predict(model: nn.Module, images: Tensor, labels: Tensor | None = None) -> Tensor:
+def predict(model: nn.Module, images: Tensor, labels: Tensor | None = None, batch_size: int = as_coded.BATCH) -> Tensor:
     """Decisions (N,) of a model in eval mode on float images (N, ...).
 
     -1, which is no class, where the outputs are not all finite: a model that breaks down is not right. ValueError for `labels`
     that the model has not.
     """
-    z = outputs_of(model, images)
+    z = outputs_of(model, images, batch_size)
     if labels is not None:
         check_range("labels", labels, z.shape[1])
     return torch.where(finite(z), z.argmax(1), -1)
@@ -190,7 +190,9 @@ def evaluate(
             `isce.data.Split(images, labels)`.
         requests: attack name (or group, as for `parse`) -> levels, such as `{"pgd_un_50": [1.0, 2.0], "simba": [0.2]}`: radii in `norm`, l2 or linf, or
             SimBA step sizes.
-        queries: SimBA's budget per image. seed: of targets, random starts, orders, and a random model's own draws.
+        queries: SimBA's budget per image. seed: of targets, random starts, orders, and a random model's own draws: these go on from
+            attack to attack, so that what one row shows of such a model depends on what is asked for with it.
+        batch_size: images at a time, attacked and judged; None: as many as suit the attack, and 256 to judge.
         surrogate: for attacks named `...@transfer`, whose points are moved on to each radius (`to_the_edge`).
         early_stop: of PGD, APGD and AutoAttack; False for models that decide anew in every pass (`isce.attacks.pgd`). On a
             surrogate they never stop early: a point just behind its boundary says little about another model. The other attacks
@@ -208,7 +210,8 @@ def evaluate(
         raise ValueError(f'want attacks with their levels, such as {{"pgd_un_50": [1.0]}}, got {requests!r}')
     if not isinstance(split, Split):
         raise TypeError(f"want isce.data.Split(images, labels), got {type(split).__name__}")
-    check_numbers(norm)
+    check_numbers(norm, batch_size=batch_size)
+    decide = partial(predict, batch_size=int(batch_size or as_coded.BATCH))
     asked = [(name, levels) for names, levels in requests.items() for name in parse(names) or [names]]
     for name, _ in asked:
         attack_of(name)
@@ -239,7 +242,7 @@ def evaluate(
         if attack.kind == "minimal":
             points = run()
             length = norm_of(points - images, norm)
-            smallest = torch.where(predict(seen, points) != labels, length, torch.nan)
+            smallest = torch.where(decide(seen, points) != labels, length, torch.nan)
             for level in levels:
                 shrink = (level / length.clamp_min(1e-12)).clamp_max(1)
                 yield level, images + (points - images) * per_image(shrink, images), smallest, None
@@ -257,7 +260,7 @@ def evaluate(
         held(model if surrogate is None else surrogate),
     ):
         random.reseed(seed, images.device)  # of what a randomised model draws
-        clean = predict(model, images, labels)
+        clean = decide(model, images, labels)
         for name, levels in asked:
             attack, surface = attack_of(name), name.partition("@")[2]
             check_levels(name, levels)
@@ -266,7 +269,7 @@ def evaluate(
             for level, points, smallest, used in at_levels(attack, seen, levels, stop):
                 if surface == "transfer" and attack.kind != "queries":
                     points, smallest = to_the_edge(points, images, level, norm), None
-                decided = clean if attack.kind == "clean" else predict(model, points)
+                decided = clean if attack.kind == "clean" else decide(model, points)
                 columns = {
                     "image": np.arange(len(images)),
                     "attack": name,

@@ -34,7 +34,8 @@ def check_s_m(s: float, m: float) -> None:
 
 
 def normalize_logits(f: Tensor) -> Tensor:
-    r"""$f / \lVert f \rVert_2$ over the $K$ classes (section 3.2). Shape (N, K) in and out; a zero vector stays zero."""
+    r"""$f / \lVert f \rVert_2$ over the $K$ classes (section 3.2). Shape (N, K) in and out; a zero vector stays zero, and in
+    float32 one shorter than 1e-18 or longer than 1e19 is not made one of length 1."""
     norm = torch.linalg.vector_norm(f, dim=1, keepdim=True)
     return f / norm.masked_fill(norm == 0, 1)  # at zero the gradient is that of f itself, and not infinite
 
@@ -167,7 +168,7 @@ def isce_loss(logits: Tensor, target: Tensor, s: float = 1.0, m: float = 0.1, no
         (N,) losses in nats.
 
     Raises:
-        ValueError, TypeError: wrong shapes, dtypes, labels out of range, s < 1, m < 0.
+        ValueError, TypeError: wrong shapes, dtypes, s < 1, m < 0, and on a CPU labels out of range (on a GPU CUDA stops at those).
     """
     _check(logits, target)
     check_s_m(s, m)

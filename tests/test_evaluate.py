@@ -171,6 +171,18 @@ def test_images_levels_and_shapes_as_they_come(split: data.Split) -> None:
         Evaluation(SPEC, "fgsm", (1.0, 1.0))
 
 
+def test_no_more_images_at_a_time_than_asked_for(digits_isce: Classifier, split: data.Split) -> None:
+    seen: list[int] = []
+    hook = digits_isce.register_forward_hook(lambda _, given, __: seen.append(len(given[0])))
+    try:
+        evaluate.evaluate(digits_isce, split, {"fgsm": [0.5], "deepfool_10": [0.5]}, batch_size=7)
+    finally:
+        hook.remove()
+    assert max(seen) == 7
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        evaluate.evaluate(digits_isce, split, {"fgsm": [0.5]}, batch_size=0)
+
+
 def test_labels_that_the_model_has_not(digits_isce: Classifier, split: data.Split) -> None:
     wrong = data.Split(split.images, split.labels + 100)
     with pytest.raises(ValueError, match=r"labels must be in 0 \.\. 9, got 10\d \.\. 10\d"):

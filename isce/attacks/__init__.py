@@ -4,7 +4,7 @@
 
 images: (N, ...), float32 or float64 in [0, 1]. labels, and targets with `targeted=True` (without: a random wrong class for each
 image): (N,), integers on the images' device. norm: "l2" or "linf", of an image's pixels all together. generator: gives the key from
-which each image has draws of its own; None is always the same key. batch_size: images at a time; None: as many as a CPU's caches or a
+which each image has draws of its own (equal images have equal ones: for another try `restarts`, or another generator); None is always the same key. batch_size: images at a time; None: as many as a CPU's caches or a
 GPU's memory hold.
 
 The model's mode, parameters and gradients are left as they were; images that are already misclassified are returned as

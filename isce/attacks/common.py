@@ -105,6 +105,7 @@ def check_classes(name: str, classes: Tensor, images: Tensor) -> None:
 
 def check_range(name: str, given: Tensor, classes: int) -> None:
     """ValueError unless `given` (N,) are classes of a model that has so many."""
+    given = given.long()  # unsigned ones have no minimum
     if len(given) and not 0 <= int(given.min()) <= int(given.max()) < classes:
         raise ValueError(f"{name} must be in 0 .. {classes - 1}, got {int(given.min())} .. {int(given.max())}")
 

@@ -45,7 +45,7 @@ def fab(
 
     images (N, ...) in [0, 1], labels (N,). Returns (N, ...): the minimal adversarial, misclassified by a margin that
     survives another batch size where there is such a one; images without one are returned unchanged. With `eps` (pixel units), an image is done with
-    its first adversarial of norm <= eps, and those without one are returned unchanged. Restarts after the first begin at
+    its first adversarial of norm <= eps, before or after the bisection, and those without one are returned unchanged. Restarts after the first begin at
     random points in the ball of half the best norm. Raises ValueError or TypeError on bad input.
     """
     check_numbers(norm, steps=steps, n_targets=n_targets, restarts=restarts, alpha_max=alpha_max, eta=eta)
@@ -89,24 +89,30 @@ def fab(
                     rows, x0, y, t, x = (s[keep] for s in (rows, x0, y, t, x))
             lost = rows[~finite(x) & least[rows].isinf()]
             best[lost] = torch.nan  # unless another run finds one: that the gradient was lost is to be seen
-        if eps is not None:
-            return torch.where(per_image((least <= eps) | ~finite(best), best), best, batch.images)
-
-        # Final search on the ray x_0 + c (best - x_0): outwards until clearly wrong, then bisection towards the image.
-        def lies_beyond(c: Tensor) -> Tensor:
-            points = torch.lerp(batch.images, best, per_image(c, best)).clamp_(0, 1)
-            return clearly_wrong(logits_of(model, points), batch.labels)
-
-        low, high = torch.full_like(least, 0.8), torch.ones_like(least)
-        with torch.no_grad():
-            for k in range(10):
-                high = torch.where(lies_beyond(high), high, high + 1e-4 * 2**k)
-            stuck = ~lies_beyond(high)  # wrong, but by no clear margin however far: what was found stays
-            low, high = torch.where(stuck, 1, low), torch.where(stuck, 1, high)
-            for _ in range(10):
-                c = (low + high) / 2
-                beyond = lies_beyond(c)
-                low, high = torch.where(beyond, low, c), torch.where(beyond, c, high)
-        return torch.lerp(batch.images, best, per_image(high, best)).clamp_(0, 1)
+        rows = (least > (eps or 0)).nonzero()[:, 0]  # with eps those found outside of the ball, perhaps by little
+        if len(rows):
+            best[rows] = _nearest_on_ray(model, batch.images[rows], batch.labels[rows], best[rows])
+        near = norm_of(best - batch.images, norm) <= (float("inf") if eps is None else eps)
+        return torch.where(per_image(near | ~finite(best), best), best, batch.images)
 
     return launch(model, images, labels, attack, batch_size=batch_size, generator=generator)
+
+
+def _nearest_on_ray(model: nn.Module, x0: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """x0 + c (x - x0), clearly misclassified: outwards from c = 1 until it is, then ten bisections above 0.8. x where it never is."""
+
+    def lies_beyond(c: Tensor) -> Tensor:
+        return clearly_wrong(logits_of(model, torch.lerp(x0, x, per_image(c, x)).clamp_(0, 1)), y)
+
+    high = torch.ones(len(x), dtype=x.dtype, device=x.device)
+    low = 0.8 * high
+    with torch.no_grad():
+        for k in range(10):
+            high = torch.where(lies_beyond(high), high, high + 1e-4 * 2**k)
+        stuck = ~lies_beyond(high)  # wrong, but by no clear margin however far: what was found stays
+        low, high = torch.where(stuck, 1, low), torch.where(stuck, 1, high)
+        for _ in range(10):
+            c = (low + high) / 2
+            beyond = lies_beyond(c)
+            low, high = torch.where(beyond, low, c), torch.where(beyond, c, high)
+    return torch.lerp(x0, x, per_image(high, x)).clamp_(0, 1)

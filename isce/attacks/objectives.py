@@ -33,7 +33,8 @@ def ce(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
 
     softplus increases, so u orders points as the cross-entropy does and its gradient points the same way. But softplus'
     derivative, 1 - p(y), is exactly 0 in float32 once p(y) = 1, as on most test images of a well trained SCE model: the
-    attack would stand still and the model look robust. u keeps its gradient however sure the model is.
+    attack would stand still and the model look robust. u keeps its gradient however sure the model is. Where logits differ by
+    less than 1e-3 or so, what float32 keeps of u beside log (K - 1) no longer orders points well: take "margin", or `Rescaled`.
     """
     return _others(logits, labels).logsumexp(1) - _of(logits, labels)
 
@@ -97,7 +98,7 @@ def _own(objective: Objective) -> Objective:
     wanted = "an objective is a function (logits, labels, targets) -> (N,), such as lambda z, y, t: F.cross_entropy(z, y, reduction='none')"
     try:
         inspect.signature(getattr(objective, "forward", objective)).bind(None, None, None)
-    except TypeError:
+    except (TypeError, ValueError):  # a builtin has no signature
         raise TypeError(f"{objective} does not take three arguments: {wanted}") from None
 
     def checked(logits: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:

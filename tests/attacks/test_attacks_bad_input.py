@@ -360,7 +360,7 @@ def test_an_objective_of_ones_own(name):
     assert CALLS[name](objective=lambda z, y, t: loss(z, y)).shape == X.shape
     with pytest.raises(ValueError, match=r"the objective returned \(\), not \(\d,\): an objective is a function"):
         CALLS[name](model(), X, model()(X).argmax(1), objective=lambda z, y, t: loss(z, y).mean())
-    for objective in (loss, isce.ISCELoss(), lambda z, y: loss(z, y)):
+    for objective in (loss, isce.ISCELoss(), lambda z, y: loss(z, y), torch.dot):
         with pytest.raises(TypeError, match="does not take three arguments: an objective is a function"):
             CALLS[name](objective=objective)
 
@@ -398,6 +398,7 @@ def test_a_path_is_checked_like_an_attack():
         with pytest.raises(error, match=words):
             attacks.pgd_path(**({"model": model(), "images": X, "labels": Y, "eps": 0.1, "steps": 2} | given))
     small = attacks.pgd_path(model(), X, Y.to(torch.uint8), eps=0.1, steps=2)
+    assert torch.equal(small, attacks.pgd_path(model(), X, Y.to(torch.uint16), eps=0.1, steps=2))
     assert torch.equal(small, attacks.pgd_path(model(), X, Y, eps=0.1, steps=2))
 
 

@@ -128,6 +128,18 @@ def test_fab_finds_smaller_perturbations_than_deepfool(trained, digits):
     assert near.mean() < 0.97 * far.mean()
 
 
+@pytest.mark.parametrize("head", ["sce", "isce"])
+def test_fab_within_a_radius_finds_all_that_it_finds_without(trained, digits, head):
+    """Its bisection, too, comes before the radius is asked for."""
+    model, x, y = trained(head), digits[2][:200], digits[3][:200]
+    fab = partial(attacks.fab, model, x, y, steps=15)
+    shortest = (fab() - x).flatten(1).norm(dim=1)
+    for eps in shortest[shortest > 0].quantile(torch.tensor([0.2, 0.4, 0.6, 0.8])).tolist():
+        within = fab(eps=eps)
+        assert bool((model(within).argmax(1) != y)[shortest <= eps].all())
+        assert float((within - x).flatten(1).norm(dim=1).max()) <= eps * 1.000001
+
+
 def test_autoattack_names_what_felled_each_image(trained, digits):
     model, x, y = trained("isce"), digits[2][:60], digits[3][:60]
     y = torch.where(torch.arange(60) < 3, (y + 1) % 10, y)
