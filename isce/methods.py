@@ -1,7 +1,7 @@
 """The rows of the paper's tables: one entry per method = head + training + inference; then our controls.
 
 A head turns features (N, d) into outputs (N, K) whose argmax is the decision, and owns what its loss learns (centres,
-class weights, means). To add a method: write its head, add one entry to `METHODS`. Settings that the paper does not
+class weights, means). To add a method: write its head, add one entry to `CONTROLS` (`METHODS` are the paper's nine). Settings that the paper does not
 state are our decisions; `Method.source` says where each was read.
 """
 
@@ -190,7 +190,9 @@ class Method:
         if not isinstance(overrides, Mapping):
             raise TypeError(f"options of {self.label} must be a dict, got {overrides!r}")
         if overrides and not self.options:
-            raise ValueError(f"{self.label} has no options, got {', '.join(overrides)}")
+            raise ValueError(
+                f"{self.label} has no options, got {', '.join(overrides)}: give them to methods that have them"
+            )
         for name, value in overrides.items():
             choose(f"option of {self.label}", name, self.options)
             if isinstance(value, bool) or not isinstance(value, int | float):

@@ -49,6 +49,10 @@ def publish(name: str) -> list[str]:
     for e in profile.arm_a():
         wanted += [e.spec.folder / "result.json", e.path]
         weighty |= {e.spec.folder / "result.json"} if e.spec.seed == profile.seeds[0] else set()
+    for m in ("sce", "isce"):  # of Figure 1, as its notebook draws it
+        folder = profile.spec("mnist", "lenet5", m, embedding_dim=2).folder
+        wanted += [folder / "result.json", folder / "inference_region.json"]
+        weighty.add(folder / "result.json")
     wanted += [e.path for net in profile.nets for m in ("isce", "sce") for e in profile.everything(*net, m)]
     wanted += [e.path for net in profile.nets for e in profile.longer_simba(*net)]
     for block, backbone in ABLATION:

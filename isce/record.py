@@ -260,6 +260,7 @@ def choose(kind: str, name: Any, known: typing.Iterable[Any]) -> str:
     )
 
 
+_EXAMPLES = {list: "[1.0]", dict: "{name: 1}"}  # papermill's -p passes neither
 _YAML = " (write 0.001 or 1.0e-3: YAML reads 1e-3 as text)"
 
 
@@ -286,6 +287,8 @@ def check_parameters(namespace: dict[str, Any]) -> None:
             value = namespace[name] = value == "true"
         if not any(type(value) is t for t in allowed):
             hint = _YAML if float in allowed and isinstance(value, str) else ""
+            if example := _EXAMPLES.get(allowed[0]):
+                hint = f' (papermill: -y "{{{name}: {example}}}")'
             want = " or ".join("None" if t is types.NoneType else t.__name__ for t in allowed)
             raise TypeError(f"parameter {name} must be {want}, got {value!r} of type {type(value).__name__}{hint}")
         numbers = value if isinstance(value, list) else [value] if isinstance(value, float) else []

@@ -66,13 +66,16 @@ def method_settings(profile: Profile, names: Iterable[str]) -> pd.DataFrame:
 
 
 def show_figures(profile: Profile, name: str) -> None:
-    """Display the plots and tables of a figure's notebook as the pipeline ran it, or say that it has not been run."""
-    from IPython.display import Markdown, display
+    """Display the plots and tables of a figure's notebook as the pipeline ran it, or say that it has not been run, and show the
+    pictures of it that are committed."""
+    from IPython.display import Image, Markdown, display
 
     path = record.runs_dir() / profile.name / f"{name}.ipynb"
     display(Markdown(f"### {FIGURES[name]}"))
     if not path.is_file():
         display(Markdown(f"Not run: `make replicate PROFILE={profile.name}` runs `notebooks/{name}.ipynb`."))
+        for picture in _committed(profile, name):
+            display(Markdown(f"Committed, drawn before: `figures/{picture.name}`"), Image(picture))
         return
     notebook, heading = nbformat.read(path, as_version=4), ""
     display(Markdown(_how_it_ran(name, notebook.metadata.get("papermill", {}))))
@@ -85,6 +88,13 @@ def show_figures(profile: Profile, name: str) -> None:
                     display(Markdown(f"#### {heading}"))
                 display(data, raw=True, metadata={"image/png": {"alt": f"{FIGURES[name]} {heading}".strip()}})
                 heading = ""
+
+
+def _committed(profile: Profile, name: str) -> list[Path]:
+    """The pictures in figures/ of a figure's notebook, but those that name another profile."""
+    others = {path.stem for path in record.config_dir().glob("*.yaml")} - {profile.name}
+    found = [] if profile.is_stand_in else sorted(record.figures_dir().glob(f"{name}*.png"))
+    return [path for path in found if not others & set(path.stem.split("_"))]
 
 
 def _how_it_ran(name: str, ran: dict[str, Any]) -> str:

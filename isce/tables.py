@@ -17,11 +17,12 @@ from isce import paper, record
 from isce.data import DATASETS
 from isce.evaluate import attack_of, parse
 from isce.evaluate import label as attack_label
-from isce.evaluations import Evaluation, find, find_or_evaluate, unpack
+from isce.evaluations import Evaluation, find, find_or_evaluate, find_whole, unpack
 from isce.methods import get
 from isce.models import BACKBONES
 from isce.profiles import Profile
 from isce.statistics import LEVEL, best, nested, spread
+from isce.train import known
 
 NO_RECORD = "not run"
 FORMATS = {"markdown": "md", "latex": "tex", "html": "html"}
@@ -86,14 +87,22 @@ def compute(number: int, profile: Profile, methods: Sequence[str], device: str =
     Methods that are no rows of the profile's own are run as well, on its networks; a network or a method there that the profile
     leaves out (`networks` in config/) is said and left out.
     """
-    columns = paper.TABLES[number].columns
+    columns, wanted = paper.TABLES[number].columns, dict[Path, Evaluation]()
     for block, backbone in dict.fromkeys((c.block, c.backbone) for c in columns):
         run = profile.only(",".join(methods), block, backbone) if (block, backbone) in profile.nets else []
         if left := [method for method in methods if method not in run]:
             record.log(f"isce: profile {profile.name} does not run {', '.join(left)} on {block}, {backbone}")
         for column, method in product([c for c in columns if (c.block, c.backbone) == (block, backbone)], run):
-            for wanted in profile.over_seeds(block, backbone, method, column.attack):
-                find_or_evaluate(wanted, device)
+            wanted |= {e.path: e for e in profile.over_seeds(block, backbone, method, column.attack)}
+    lacking = [evaluation for evaluation in wanted.values() if find_whole(evaluation) is None]
+    if lacking:
+        untrained = {e.spec.trained().run_id for e in lacking if not known(e.spec)}
+        record.log(
+            f"isce: of Table {number}'s {len(wanted)} records {len(lacking)} are not there, and {len(untrained)} networks: "
+            'making them (the notebook makes none with missing = "show")'
+        )
+    for evaluation in wanted.values():
+        find_or_evaluate(evaluation, device)
 
 
 def outcomes(

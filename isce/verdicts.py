@@ -21,7 +21,6 @@ from isce import methods, paper, record, theory, train
 from isce.data import DATASETS
 from isce.evaluate import label, parse
 from isce.evaluations import find, find_whole, unpack
-from isce.methods import METHODS
 from isce.profiles import Profile
 from isce.statistics import LEVEL, ablation_test, p_below, shared
 from isce.tables import outcomes, worst_outcomes
@@ -245,7 +244,7 @@ def left(profile: Profile, arm: str, numbers: Sequence[int]) -> str:
 
 
 def _rivals(arm: str) -> list[str]:
-    return ["sce"] if arm == "A" else [name for name in METHODS if name != "isce"]
+    return ["sce"] if arm == "A" else [name for name in paper.METHODS if name != "isce"]
 
 
 def _better(
@@ -279,7 +278,7 @@ def _shallow(profile: Profile, arm: str) -> Finding:
     mmc_clean, _ = compared(profile, arm, [7], "clean", ["sce"], "mmc")
     near, first, columns = [], [], cases(profile, arm, [7], "deepfool")
     for case in columns:
-        found_of = dict(zip(METHODS, shared(case.outcomes(list(METHODS))), strict=True))
+        found_of = dict(zip(paper.METHODS, shared(case.outcomes(paper.METHODS)), strict=True))
         if all(found_of.values()):  # else nobody knows the best
             accuracy = {m: 100 * float(np.mean(list(bits.values()))) for m, bits in found_of.items()}
             best = max(value for method, value in accuracy.items() if method != "isce")

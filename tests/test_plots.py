@@ -398,3 +398,4 @@ def test_save_writes_png_or_html_the_same_each_time(tmp_path: Path) -> None:
     assert (tmp_path / "figure5.png").read_bytes().startswith(base64.b64decode("iVBORw0KGgo="))
     assert (tmp_path / "figure5.html").stat().st_size < 100_000
     assert sorted(path.name for path in tmp_path.iterdir()) == ["figure5.html", "figure5.png"]
+    assert plots.save(go.Figure(), "figure5", tmp_path, seed=3).name == "figure5_seed3.html"  # not over that of seed 0

@@ -198,6 +198,11 @@ def test_check_parameters_accepts_what_is_right() -> None:
         ({"eps": ["1e-3", 1.0]}, TypeError, r"parameter eps must be a list of numbers, got \['1e-3', 1.0\].*YAML"),
         ({"eps": [0.5, True]}, TypeError, "must be a list of numbers"),
         ({"eps": [0.5, math.inf]}, ValueError, "must be finite numbers"),
+        (
+            {"eps": 1.0},
+            TypeError,
+            r"parameter eps must be list, got 1.0 of type float \(papermill: -y \"{eps: \[1.0\]}\"\)",
+        ),
         ({"eps": []}, ValueError, "at least one number"),
         ({"epoch": 5}, ValueError, r"unknown parameter 'epoch' \(did you mean 'epochs'\?\)"),
     ],

@@ -69,6 +69,26 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_what_was_not_run_here_is_shown_as_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path))
+    shown_pictures: dict[str, list[str]] = {}
+
+    def display(*data: Any, **_: Any) -> None:
+        shown_pictures[name] += [Path(d.filename).name for d in data if getattr(d, "filename", None)]
+
+    monkeypatch.setattr("IPython.display.display", display)
+    for profile in ("full", "digits"):
+        shown_pictures |= {name: [] for name in report.FIGURES}
+        for name in report.FIGURES:
+            report.show_figures(profiles.load(profile), name)
+        found = {picture for pictures in shown_pictures.values() for picture in pictures}
+        if profile == "digits":
+            assert not found
+        else:
+            assert {"figure3_ablation_full.png", "figure5_condition.png", "theory_gain_mnist_lenet5.png"} <= found
+            assert not [picture for picture in found if "cpu" in picture]
+
+
 class Tags(HTMLParser):
     """Where the tags of a page lead, what they load, and their ids."""
 
