@@ -249,6 +249,23 @@ def test_the_intervals_of_the_trained_networks() -> None:
     ) in text
 
 
+def test_where_the_features_of_figure_1_move() -> None:
+    spec = profiles.load("cpu").spec
+    sce, isce = (
+        record.read_json(record.committed(spec("mnist", "lenet5", m, embedding_dim=2).folder) / "inference_region.json")
+        or {}
+        for m in ("sce", "isce")
+    )
+    text = " ".join((ROOT / "results" / "README.md").read_text().split())
+    moved, outside, right = "moved inwards, %", "off the clean data, %", "accuracy on the whole test set, %"
+    for said in (
+        f"{sce[moved]:.1f} % (SCE) and {isce[moved]:.1f} % (I-SCE) of {sce['n']:,} move inwards",
+        f"{sce[outside]:.1f} and {isce[outside]:.1f} % end outside of the clean data",
+        f"is right on {isce[right]:.1f} % of all clean test images, SCE on {sce[right]:.1f} %",
+    ):
+        assert said in text
+
+
 def test_which_checks_of_gradient_masking_fail() -> None:
     text = (ROOT / "results" / "README.md").read_text()
     for method in methods.parse("all"):
