@@ -18,6 +18,8 @@ from isce.attacks.common import (
 )
 from isce.attacks.norms import norm_of, onto_hyperplane, per_image, random_in_ball, tiny
 
+SHORTEST = 0.8  # of a perturbation found, what the bisection may leave
+
 
 def fab(
     model: nn.Module,
@@ -89,23 +91,24 @@ def fab(
                     rows, x0, y, t, x = (s[keep] for s in (rows, x0, y, t, x))
             lost = rows[~finite(x) & least[rows].isinf()]
             best[lost] = torch.nan  # unless another run finds one: that the gradient was lost is to be seen
-        rows = (least > (eps or 0)).nonzero()[:, 0]  # with eps those found outside of the ball, perhaps by little
-        if len(rows):
-            best[rows] = _nearest_on_ray(model, batch.images[rows], batch.labels[rows], best[rows])
-        near = norm_of(best - batch.images, norm) <= (float("inf") if eps is None else eps)
+        radius = float("inf") if eps is None else eps
+        close = (least > (eps or 0)) & (SHORTEST * least <= radius)  # with eps: outside of the ball by little
+        if close.any():
+            best[close] = _nearest_on_ray(model, batch.images[close], batch.labels[close], best[close])
+        near = norm_of(best - batch.images, norm) <= radius
         return torch.where(per_image(near | ~finite(best), best), best, batch.images)
 
     return launch(model, images, labels, attack, batch_size=batch_size, generator=generator)
 
 
 def _nearest_on_ray(model: nn.Module, x0: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """x0 + c (x - x0), clearly misclassified: outwards from c = 1 until it is, then ten bisections above 0.8. x where it never is."""
+    """x0 + c (x - x0), clearly misclassified: outwards from c = 1 until it is, then ten bisections above `SHORTEST`. x where it never is."""
 
     def lies_beyond(c: Tensor) -> Tensor:
         return clearly_wrong(logits_of(model, torch.lerp(x0, x, per_image(c, x)).clamp_(0, 1)), y)
 
     high = torch.ones(len(x), dtype=x.dtype, device=x.device)
-    low = 0.8 * high
+    low = SHORTEST * high
     with torch.no_grad():
         for k in range(10):
             high = torch.where(lies_beyond(high), high, high + 1e-4 * 2**k)
