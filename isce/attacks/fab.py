@@ -91,11 +91,11 @@ def fab(
                     rows, x0, y, t, x = (s[keep] for s in (rows, x0, y, t, x))
             lost = rows[~finite(x) & least[rows].isinf()]
             best[lost] = torch.nan  # unless another run finds one: that the gradient was lost is to be seen
-        radius = float("inf") if eps is None else eps
-        close = (least > (eps or 0)) & (SHORTEST * least <= radius)  # with eps: outside of the ball by little
+        ball = float("inf") if eps is None else eps
+        close = (least > (eps or 0)) & (SHORTEST * least <= ball)  # with eps: outside of the ball by little
         if close.any():
             best[close] = _nearest_on_ray(model, batch.images[close], batch.labels[close], best[close])
-        near = norm_of(best - batch.images, norm) <= radius
+        near = norm_of(best - batch.images, norm) <= ball
         return torch.where(per_image(near | ~finite(best), best), best, batch.images)
 
     return launch(model, images, labels, attack, batch_size=batch_size, generator=generator)
