@@ -876,8 +876,9 @@ def curves(
 
 
 def save(figure: Figure | go.Figure, name: str, directory: Path | str | None = None, *, seed: int = 0) -> Path:
-    """Write figures/`name`.png, `name`_seed<n>.png of another seed than 0 (matplotlib, 200 dpi) or .html (plotly; loads plotly.js from its CDN, so that the file is
-    small). Atomic; the same data give the same bytes. Returns the path. ValueError: a name with a folder or a suffix."""
+    """Write figures/`name`.png (matplotlib, 200 dpi) or .html (plotly; loads plotly.js from its CDN, so that the file is small);
+    of another `seed` than 0 `name`_seed<n>. Atomic; the same data give the same bytes. Returns the path. ValueError: a name with a
+    folder or a suffix."""
     if Path(name).stem != name:
         raise ValueError(f"want a plain name such as 'figure5_condition', got {name!r}")
     name += f"_seed{seed}" if seed else ""

@@ -101,7 +101,7 @@ def compute(number: int, profile: Profile, methods: Sequence[str], device: str =
             f"isce: of Table {number}'s {len(wanted)} records {len(lacking)} are not there, and {len(untrained)} networks: "
             'making them (the notebook makes none with missing = "show")'
         )
-    for evaluation in wanted.values():
+    for evaluation in wanted.values():  # all: what was there is not, once its network is another
         find_or_evaluate(evaluation, device)
 
 

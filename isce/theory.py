@@ -230,7 +230,8 @@ def boundary_pairs(draws: int, num_classes: int = 10, *, seed: int = 0) -> tuple
     r"""Pairs of unit logit vectors: f with class 0 ahead, `f_adv` where class 0 just ties with the best other (ours).
 
     The setting of 3.3.1 and nothing more ($\delta$ just misleads, $f_i(x+\delta) < f_i(x)$): f in uniform directions, `f_adv`
-    of Gaussian logits whose class 0 is raised or lowered to the tie, and of `draws` pairs those whose $f_0$ falls, over half. -> two float64 (n, K). ValueError: no draws, fewer than 3 classes.
+    of Gaussian logits whose class 0 is raised or lowered to the tie, and of `draws` pairs those whose $f_0$ falls, over half.
+    -> two float64 (n, K). ValueError: no draws, fewer than 3 classes.
     """
     if draws < 1 or num_classes < 3:
         raise ValueError(f"want at least 1 draw and at least 3 classes, got {draws} and {num_classes}")

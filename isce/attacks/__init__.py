@@ -4,8 +4,8 @@
 
 images: (N, ...), float32 or float64 in [0, 1]. labels, and targets with `targeted=True` (without: a random wrong class for each
 image): (N,), integers on the images' device. norm: "l2" or "linf", of an image's pixels all together. generator: gives the key from
-which each image has draws of its own (equal images have equal ones: for another try `restarts`, or another generator); None is always the same key. batch_size: images at a time; None: as many as a CPU's caches or a
-GPU's memory hold.
+which each image has draws of its own (equal images have equal ones: for another try `restarts`, or another generator); None is
+always the same key. batch_size: images at a time; None: as many as a CPU's caches or a GPU's memory hold.
 
 The model's mode, parameters and gradients are left as they were; images that are already misclassified are returned as
 they are, in targeted attacks too, but with `early_stop=False`; the answer depends neither on `batch_size` nor on the other

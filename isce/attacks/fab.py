@@ -46,9 +46,9 @@ def fab(
     back towards x_0, to $x_0 + \beta (x - x_0)$. A bisection towards x_0 ends the search.
 
     images (N, ...) in [0, 1], labels (N,). Returns (N, ...): the minimal adversarial, misclassified by a margin that
-    survives another batch size where there is such a one; images without one are returned unchanged. With `eps` (pixel units), an image is done with
-    its first adversarial of norm <= eps, before or after the bisection, and those without one are returned unchanged. Restarts after the first begin at
-    random points in the ball of half the best norm. Raises ValueError or TypeError on bad input.
+    survives another batch size where there is such a one; images without one are returned unchanged. With `eps` (pixel units), an
+    image is done with its first adversarial of norm <= eps, before or after the bisection, and those without one are returned
+    unchanged. Restarts after the first begin at random points in the ball of half the best norm. Raises ValueError or TypeError on bad input.
     """
     check_numbers(norm, steps=steps, n_targets=n_targets, restarts=restarts, alpha_max=alpha_max, eta=eta)
     if eps is not None:
@@ -102,7 +102,8 @@ def fab(
 
 
 def _nearest_on_ray(model: nn.Module, x0: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """x0 + c (x - x0), clearly misclassified: outwards from c = 1 until it is, then ten bisections above `SHORTEST`. x where it never is."""
+    """x0 + c (x - x0), clearly misclassified: outwards from c = 1 until it is, then ten bisections above `SHORTEST`. x where it
+    never is."""
 
     def lies_beyond(c: Tensor) -> Tensor:
         return clearly_wrong(logits_of(model, torch.lerp(x0, x, per_image(c, x)).clamp_(0, 1)), y)
