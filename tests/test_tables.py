@@ -431,16 +431,17 @@ def test_a_strongest_attack_at_the_smaller_radius_has_a_column_where_one_has_a_r
 
 
 def test_what_a_table_lacks_is_made_for_its_networks_and_rows_alone(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Rows beside the profile's too; not a network, nor a method on one, that the profile leaves out: that is said."""
     made: list[Evaluation] = []
+    monkeypatch.setenv("ISCE_RUNS", str(tmp_path))  # where nothing is there
     monkeypatch.setattr(tables, "find_or_evaluate", lambda evaluation, device: made.append(evaluation))
     tables.compute(5, profiles.load("digits"), ["isce", "norm_only"])
     assert {e.spec.method for e in made} == {"isce", "norm_only"}
     assert {e.attack for e in made} == {column.attack for column in paper.TABLES[5].columns}
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"of Table 5's {len(made)} records {len(made)} are not there" in line
+    assert f"of Table 5's {len(made)} records {len(made)} are not there, and 2 networks" in line
     made.clear()
     cpu = profiles.load("cpu")
     tables.compute(1, cpu, ["isce", "center"])
