@@ -149,8 +149,10 @@ class Claim:
     where: our table or figure that shows it. `isce.verdicts` computes the rules. They were not fixed in advance: all were
     sharpened while records came in, most of them against the paper, and once more after a review of the statistics (seeds
     in a comparison, twice; what is missing; C6, C7, C12), and after others (C7; C9, in favour of the claim; C11, first so and then against it).
-    Last, arm C asked for AutoAttack where it had asked for every attack of a profile: that decided C1, C3 and C4 against the
-    claims, and C2, C6 and C13 in part. The history of this file shows each change and what was known then.
+    Then arm C asked for AutoAttack where it had asked for every attack of a profile: that decided C1, C3 and C4 against the
+    claims, and C2, C6 and C13 in part. Last, it no longer asked beside AutoAttack for what is made for a network that is not
+    random: seeds without it had counted only where no image was left, against the claim; no verdict moved. The history of
+    this file shows each change and what was known then.
     """
 
     id: str
@@ -165,7 +167,7 @@ COMPARISON = (
     "A comparison is I-SCE against one method on the same images: in one column of the tables (arm B), under one attack as "
     "coded at one level, against SCE as coded alone (arm A), or at one radius on one network, on the images that withstand "
     "every attack that both have met, and those made for one of them (arm C; a random model's strongest attack; AutoAttack must be "
-    "among them, or every attack of the profile, unless no image is left). It "
+    "among them, and on a random model those through its draws, or every attack of the profile, unless no image is left). It "
     "is won or lost where one method is above the other with every seed that both have, and an exact sign-flip test over images has p < 0.05, else a tie. "
     "Where comparisons that a rule counts have no record, its verdict is the one that they cannot change, or undecided; one that has a record "
     "counts with the seeds that it has. The tests are not corrected for their number, and the columns of one network are not independent: "

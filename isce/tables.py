@@ -171,8 +171,9 @@ def worst_outcomes(
     """A function of methods: the `survivors` of each at a radius, to be compared: of the attacks that all of them have met, and of
     those made for the method. It reads a method's records once.
 
-    A seed of a method counts if these are all attacks that it is to meet, or the profile's strongest is among them and none made
-    for it has no record, or where more could change nothing: no image stayed right.
+    A seed of a method counts if the profile's strongest is among these (and, of a random model, all that are made for it: the
+    strongest does not see through its draws), or all attacks that it is to meet are, or where more could change nothing: no
+    image stayed right.
     """
     strongest, common = {*parse(profile.strongest)}, {*profile.common_attacks(block, backbone)}
     found_of = cache(partial(met, profile, block, backbone, level=level, further=True))
@@ -188,8 +189,8 @@ def worst_outcomes(
                 made = wanted - common - strongest
                 if used := own & (met_by_all | made):
                     bits = survivors(attacks, {seed: used}, get(name).random_input)[seed]
-                    instead = strongest if strongest and strongest <= used else wanted
-                    if made | instead <= used or not bits.any():
+                    enough = strongest | (made if get(name).random_input else set()) if strongest else wanted
+                    if enough <= used or wanted <= used or not bits.any():
                         right[seed] = bits
         return compared
 

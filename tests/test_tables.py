@@ -322,7 +322,8 @@ def test_another_record_takes_no_seed_from_the_worst_case(
 def test_comparisons_under_the_strongest_attack_need_no_other_that_is_common(
     digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two methods are compared under what both have met and what is made for one; the strongest, or all, must be among it."""
+    """Two methods are compared under what both have met and what is made for one; the strongest, or all, must be among it. Which
+    seeds count does not go by what they keep."""
     monkeypatch.setenv("ISCE_RUNS", str(tmp_path))
     (strongest,) = digits.strongest.split(",")
     profile = dataclasses.replace(digits, networks={}, seeds=[0, 1, 2], adaptive={"isce": "pgd_un_100"})
@@ -332,7 +333,9 @@ def test_comparisons_under_the_strongest_attack_need_no_other_that_is_common(
         return [{seed: int(bits.sum()) for seed, bits in right.items()} for right in found]
 
     fake(profile, "isce", {seed: [True] * 10 + [False] * 10 for seed in (0, 1)}, strongest)
-    assert worst("isce") == [{}]  # the attack made for it has no record
+    assert worst("isce") == [{0: 10, 1: 10}]  # the attack made for it has no record, and is weaker
+    fake(profile, "isce", {0: [True] * 8 + [False] * 12}, "pgd_un_100")
+    assert worst("isce") == [{0: 8, 1: 10}]  # where it has one, it counts
     fake(profile, "isce", {seed: [True] * 15 + [False] * 5 for seed in (0, 1)}, "pgd_un_100")
     assert worst("isce") == [{0: 10, 1: 10}]
     fake(profile, "isce", {1: [False] * 10 + [True] * 10}, "pgd_un_50")  # none is left, with this seed
@@ -343,10 +346,14 @@ def test_comparisons_under_the_strongest_attack_need_no_other_that_is_common(
     assert worst("isce", "sce") == [{1: 10}, {1: 9}]  # neither's PGD counts: the other has not met it
     assert worst("sce") == [{1: 8, 2: 8}]
     fake(profile, "isce", {2: [False] * 20}, strongest)
-    assert worst("isce", "sce") == [
-        {1: 10, 2: 0},
-        {1: 9, 2: 9},
-    ]  # no image is left: what is made for it could change nothing
+    assert worst("isce", "sce") == [{1: 10, 2: 0}, {1: 9, 2: 9}]
+    random = dataclasses.replace(profile, adaptive={"random": "pgd_un_10@eot20"})
+    fake(random, "random", {0: [True] * 10 + [False] * 10, 1: [False] * 20}, strongest)
+    (found,) = tables.worst_outcomes(random, "mnist", "lenet5", 1.0)(["random"])
+    assert list(found) == [1]  # the strongest does not see through seed 0's draws; of seed 1 more could change nothing
+    fake(random, "random", {0: [True] * 7 + [False] * 13}, "pgd_un_10@eot20")
+    (found,) = tables.worst_outcomes(random, "mnist", "lenet5", 1.0)(["random"])
+    assert {seed: int(right.sum()) for seed, right in found.items()} == {0: 7, 1: 0}
 
 
 def test_records_of_fewer_images_are_shown_with_their_n(
