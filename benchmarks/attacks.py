@@ -243,7 +243,7 @@ def compare(model: nn.Module, name: str, x: Tensor, y: Tensor, args: argparse.Na
         if any(n < len(x) for _, _, n in runs):
             runs.append(("ours", entries["ours"][0], slow_n))
         base: dict[int, float] = {}
-        for who, f, n in sorted(runs, key=lambda run: (-run[2], not run[0].startswith("ours"))):
+        for who, f, n in sorted(runs, key=lambda run: (-run[2], run[0] != "ours")):
             images, labels = x[:n], y[:n]
             memory, passes = Memory(device), Passes(model)
             out, seconds = measure(lambda: f(model, images, labels), device, 1)  # noqa: B023
@@ -337,7 +337,6 @@ def main() -> None:
     chosen = "_".join(args.attacks)
     name = f"attacks-{args.dataset}-{args.models}-{chosen}.json".replace("/", "-").replace(",", "_")
     path = record.results_dir() / "benchmarks" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
     record.write_json(path, content)
     print(path)
 

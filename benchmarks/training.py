@@ -319,6 +319,8 @@ def main() -> None:
         specs = [train.Spec(block, net, "sce", epochs=int(epochs) if epochs else None) for block, net, epochs in parts]
     except ValueError as error:
         parser.error(str(error))
+    if any(spec.dataset == "digits" for spec in specs):
+        parser.error("the plain loop is torchvision's: want mnist or cifar10, not digits")
     if args.threads:
         torch.set_num_threads(args.threads)
     for (dataset, backbone, epochs), spec in zip(parts, specs, strict=True):

@@ -272,9 +272,8 @@ def run_checks(
     """
     check_numbers(norm, eps=eps, steps=steps, restarts=restarts, queries=queries, draws=draws, batch_size=batch_size)
     check_images(model, images, labels)
-    images, batch_size = images.detach(), int(batch_size or 256)
-    devices = [images.device] if images.is_cuda else []
-    with torch.random.fork_rng(devices=devices), held(model), warnings.catch_warnings():
+    images, labels, batch_size = images.detach(), labels.long(), int(batch_size or 256)
+    with random.drawing(seed, images.device), held(model), warnings.catch_warnings():
         warnings.filterwarnings("ignore", PROBABILITIES)  # a check says so
 
         @torch.no_grad()
@@ -283,9 +282,8 @@ def run_checks(
             random.reseed(draw, images.device)
             return torch.cat([logits_of(seen, part) for part in points.split(size)])
 
-        random.reseed(seed, images.device)
         right = clean_logits(model, images, batch_size).argmax(1) == labels if len(images) else labels.bool()
-        x, y = images[right], labels[right].long()
+        x, y = images[right], labels[right]
         if not len(x):
             raise ValueError(f"of {len(images)} images the model has none right: there is nothing to check")
         seeds, clean = random.image_seeds(x, seed), outputs(model, x)
@@ -419,7 +417,7 @@ def load_or_check(
 
     with record.lock(path):
         done = record.read_json(path)
-        if done is None or not train.fits(done, here()):
+        if done is None or not train.same_weights(done, here()):
             if progress:
                 record.log(f"isce: checks of {spec.run_id}")
             surrogate = train.load_or_train(through, device, progress) if through else None

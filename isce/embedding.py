@@ -12,6 +12,7 @@ from torch import Tensor
 
 from isce import data, record, train
 from isce.attacks.common import held
+from isce.attacks.random import drawing
 from isce.evaluate import predict
 from isce.evaluations import Evaluation
 from isce.losses import normalize_logits
@@ -74,9 +75,9 @@ def _embed(search: Evaluation, device: str) -> dict[str, Any]:
     spec, place = search.spec, record.pick_device(device)
     model, sets = train.load_or_train(spec, device), data.kept(spec.dataset)
     test, known = data.subset(sets.test, search.n), data.subset(sets.train, min(len(sets.train), 5000))
-    torch.manual_seed(spec.seed)  # Random pads each image by chance
-    z, z_train = (features(model, data.to_float(split.images).to(place)) for split in (test, known))
-    right = predict(model, data.to_float(test.images).to(place)).cpu() == test.labels
+    with drawing(spec.seed, place):  # Random pads each image by chance
+        z, z_train = (features(model, data.to_float(split.images).to(place)) for split in (test, known))
+        right = predict(model, data.to_float(test.images).to(place)).cpu() == test.labels
     measured: dict[str, Any] = {
         **separation(z, test.labels, z_train, known.labels),
         "worst_class": min(100 * float(right[test.labels == c].double().mean()) for c in test.labels.unique()),

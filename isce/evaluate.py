@@ -148,7 +148,8 @@ def surface_of(model: nn.Module, surface: str, surrogate: nn.Module | None = Non
             if surrogate is None:
                 raise ValueError("surface 'transfer' needs a surrogate model")
             return surrogate
-    return model
+        case other:
+            raise AssertionError(f"SURFACES names {other}, and nothing makes it")
 
 
 @torch.no_grad()
@@ -221,7 +222,7 @@ def evaluate(
     if isinstance(images, Tensor) and images.dtype == torch.uint8:
         images = data.to_float(images)
     check_images(model, images, labels)
-    images, rows = images.detach(), []
+    images, labels, rows = images.detach(), labels.long(), []
 
     def at_levels(
         attack: Attack, seen: nn.Module, levels: Sequence[float], early_stop: bool
@@ -255,11 +256,10 @@ def evaluate(
                 yield level, run(eps=level), None, None
 
     with (
-        torch.random.fork_rng(devices=[images.device] if images.is_cuda else []),
+        random.drawing(seed, images.device),  # of what a randomised model draws
         held(model),
         held(model if surrogate is None else surrogate),
     ):
-        random.reseed(seed, images.device)  # of what a randomised model draws
         clean = decide(model, images, labels)
         for name, levels in asked:
             attack, surface = attack_of(name), name.partition("@")[2]
@@ -319,8 +319,7 @@ def default_levels(name: str, levels: Sequence[float], steps: Sequence[float]) -
 def output_means(model: nn.Module, split: Split, seed: int = 0) -> dict[str, float]:
     r"""Means over images of $f_y$ and of $\sum_{j \ne y} e^{f_j}$ (appendix A.2 says about 0.97 and 8), f the outputs; seed: of
     what a random model draws."""
-    with torch.random.fork_rng(devices=[split.images.device] if split.images.is_cuda else []):
-        random.reseed(seed, split.images.device)
+    with random.drawing(seed, split.images.device):
         f = outputs_of(model, data.to_float(split.images)).double()
     own = f.gather(1, split.labels.unsqueeze(1))
     others = (f.logsumexp(1) + torch.log1p(-f.softmax(1).gather(1, split.labels.unsqueeze(1))[:, 0])).exp()

@@ -1,6 +1,7 @@
 """The records of attacks: what to run (`Evaluation`), run once, found again, gone on with. Schema: README.md, "Records"."""
 
 import dataclasses
+import errno
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from isce import as_coded, data, evaluate, methods, record
 from isce.attacks.common import check_numbers, whole
 from isce.data import DATASETS
 from isce.evaluate import attack_of, check_levels, output_means, parse
-from isce.train import Spec, fits, load_or_train, weights_of
+from isce.train import Spec, load_or_train, same_weights, weights_of
 
 CHUNK = 500  # images between two saves on a CPU, where an attack may take hours, at most
 SAVE_EVERY = 300  # seconds, about
@@ -210,9 +211,9 @@ def find(evaluation: Evaluation) -> dict[str, Any] | None:
     network trained here anew is not the one that the committed records are of."""
     roots, here = (record.runs_dir(), record.results_dir()), _here(evaluation)
     exact = [read_record(path) for path in (evaluation.path, record.committed(evaluation.path))]
-    if found := [done for done in exact if done and fits(done, here)]:
+    if found := [done for done in exact if done and same_weights(done, here)]:
         return found[0]
-    found = [done for root in roots for done in of_any(evaluation, root) if fits(done, here)]
+    found = [done for root in roots for done in of_any(evaluation, root) if same_weights(done, here)]
     return max(found, key=lambda done: done["n"], default=None)
 
 
@@ -284,9 +285,9 @@ def _here(evaluation: Evaluation) -> dict[str, str | None]:
 
 
 def _current(done: dict[str, Any], evaluation: Evaluation) -> bool:
-    """`fits`, and the model is here: what is gone on with must be of one."""
+    """`same_weights`, and the model is here: what is gone on with must be of one."""
     here = _here(evaluation)
-    return here["weights_sha256"] is not None and fits(done, here)
+    return here["weights_sha256"] is not None and same_weights(done, here)
 
 
 def _rows(done: dict[str, Any], path: Path) -> pd.DataFrame | None:
@@ -296,10 +297,15 @@ def _rows(done: dict[str, Any], path: Path) -> pd.DataFrame | None:
 
 
 def _read_rows(path: Path) -> pd.DataFrame | None:
-    """Rows with what `summarize` needs; None where they cannot be read (all of them: damage inside shows in no other way)."""
+    """Rows with what `summarize` needs; None where there are none or they are damaged (all are read: damage inside shows in no other
+    way). OSError where they cannot be read just now."""
     try:
         rows = pd.read_parquet(path)
-    except (OSError, ValueError, pyarrow.ArrowException):
+    except OSError as error:
+        if error.errno not in (None, errno.ENOENT):  # None: pyarrow's own, of what it cannot parse
+            raise
+        return None
+    except (ValueError, pyarrow.ArrowException):
         return None
     needed = {"image", "attack", "level", "label", "clean", "correct", "norm", "minimal", "queries"}
     return rows if needed <= {*rows} else None

@@ -10,7 +10,6 @@ from functools import lru_cache
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.optimize import minimize
 from torch import Tensor, nn
 
 
@@ -106,6 +105,8 @@ def spherical_code(k: int, dim: int) -> Tensor:
     The problem of Tammes 1930: for 10 points in space the smallest angle is 66.147 degrees. The first of equally good
     starts is taken, so that another machine's rounding does not choose another code.
     """
+    from scipy.optimize import minimize  # half a second, of the little that `import isce` takes
+
     i, j = np.triu_indices(k, 1)
 
     def points(v: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ state are our decisions; `Method.source` says where each was read.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 
 import torch
 import torch.nn.functional as F
@@ -195,7 +196,7 @@ class Method:
             )
         for name, value in overrides.items():
             choose(f"option of {self.label}", name, self.options)
-            if isinstance(value, bool) or not isinstance(value, int | float):
+            if isinstance(value, bool) or not isinstance(value, Real):
                 raise TypeError(f"option {name} of {self.label} must be a number, got {value!r}")
             if not math.isfinite(value):
                 raise ValueError(f"option {name} of {self.label} must be finite, got {value!r}")
@@ -205,7 +206,7 @@ class Method:
         settings = {name: type(self.options[name])(value) for name, value in settings.items()}  # 1 and 1.0 are one run
         if self.adversarial and not (settings["eps"] > 0 and settings["steps"] >= 1):
             raise ValueError(f"{self.label} needs eps > 0 and steps >= 1, got {settings}")
-        if self.label == "I-SCE":
+        if self is METHODS["isce"]:
             losses.check_s_m(settings["s"], settings["m"])
         for name, value in settings.items():
             words, holds = RANGES.get(name, ("", math.isfinite))

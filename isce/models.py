@@ -277,9 +277,11 @@ class Classifier(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) in [0, 1] -> penultimate features (N, d), or the embedding (N, embedding_dim). TypeError for integers:
-        data sets hold uint8, `isce.data.to_float` converts."""
+        data sets hold uint8, `isce.data.to_float` converts. ValueError for images with other channels."""
         if not x.is_floating_point():
             raise TypeError(f"images must be floats in [0, 1], got {x.dtype}: give isce.data.to_float(images)")
+        if x.dim() != 4 or x.shape[1] != len(self.mean):
+            raise ValueError(f"images must have shape (N, {len(self.mean)}, H, W), got {tuple(x.shape)}")
         if self.inference_input is not None and not self.training:
             x = self.inference_input(x)
         x, backbone = (x - self.mean) / self.std, self.compiled or self.backbone

@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from mpl_toolkits.mplot3d import proj3d
 from numpy.typing import ArrayLike, NDArray
@@ -116,7 +117,8 @@ def inference_region(panels: Sequence[Panel], *, title: str = "") -> Figure:
 
     Each panel: `title`; `clean`, `adversarial` (N, 2); `wrong` (2, N), which of them the model misclassifies; `decision`
     (H, W), the class predicted over the plane, rows along y; `extent` (left, right, bottom, top) of the centres of that
-    grid's outer cells. (The cells are too coarse to count by, where classes meet.)
+    grid's outer cells; `classes`, how many there are: those that the grid has not are named. (Its cells are too coarse to
+    count by, where classes meet.)
     """
     n = len(_panels(panels))
     figure = Figure(figsize=(4.6 * n, 4.9), layout="constrained")
@@ -134,14 +136,17 @@ def inference_region(panels: Sequence[Panel], *, title: str = "") -> Figure:
                 ax.contour(x, y, inside, [0.5], colors=[INK], linewidths=1.0)
             depth = distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]  # to what is not of this class
             i, j = map(int, np.unravel_index(depth.argmax(), depth.shape))
+            look: Any = {"ha": "center", "va": "center", "fontsize": 13, "weight": "bold", "color": INK, "zorder": 6}
             ax.text(
-                float(x[j]), float(y[i]), str(c), ha="center", va="center", fontsize=13, weight="bold", color="#666666"
+                float(x[j]), float(y[i]), str(c), path_effects=[withStroke(linewidth=3, foreground="white")], **look
             )
         for points, color, name in ((clean, GREY, "clean"), (adversarial, ORANGE, "adversarial")):
             ax.scatter(points[:, 0], points[:, 1], s=9, color=color, alpha=0.75, linewidths=0, label=name, zorder=3)
         ax.plot(*np.stack([clean[:60], adversarial[:60]]).transpose(2, 0, 1), color=BLUE, lw=0.7, alpha=0.6, zorder=2)
         shares = 100 * wrong.mean(1)
-        ax.set_title(f"{panel['title']}\nmisclassified: clean {shares[0]:.0f} %, adversarial {shares[1]:.0f} %")
+        unseen = ", ".join(map(str, sorted({*range(panel.get("classes", 0))} - {*np.unique(grid).tolist()})))
+        of = f"{panel['title']}, without a region for {unseen}" if unseen else panel["title"]
+        ax.set_title(f"{of}\nmisclassified: clean {shares[0]:.0f} %, adversarial {shares[1]:.0f} %")
         ax.set(xlabel="feature 1", ylabel="feature 2", xlim=(left, right), ylim=(bottom, top), aspect="equal")
         ax.grid(visible=False)
     handles = [
@@ -186,7 +191,7 @@ def _descent_on_circle(ax: Axes, panel: Panel) -> None:
     angle, centers = _array("angle", panel["angle"], None), _array("centers", panel["centers"], None)
     loss, gradient = _array("loss", panel["loss"], len(angle)), _array("gradient", panel["gradient"], len(angle))
     points = ax.scatter(np.cos(angle), np.sin(angle), c=loss, cmap="viridis", s=22, linewidths=0)
-    ax.figure.colorbar(points, ax=ax, label="loss (nats)", shrink=0.8)
+    ax.figure.colorbar(points, ax=ax, label="loss (nats)", shrink=0.8, pad=0.02)
     for k in np.linspace(0, len(angle) - 1, 17)[:-1].astype(int):
         at, step = angle[k], -0.2 * np.sign(gradient[k])
         if abs(gradient[k]) > 1e-9 * np.abs(gradient).max():
@@ -210,7 +215,7 @@ def _descent_in_plane(ax: Axes, panel: Panel) -> None:
     loss = _array("loss", panel["loss"], len(y), len(x))
     gradient = _array("gradient", panel["gradient"], len(y), len(x), 2)
     shades = ax.contourf(x, y, loss, 14, cmap="Blues", vmin=loss.min(), vmax=loss.min() + 1.7 * np.ptp(loss))
-    ax.figure.colorbar(shades, ax=ax, label="loss (nats)", shrink=0.8)
+    ax.figure.colorbar(shades, ax=ax, label="loss (nats)", shrink=0.8, pad=0.02)
     every = max(1, len(x) // 12)
     i, j = np.arange(every // 2, len(y), every), np.arange(every // 2, len(x), every)
     g = -gradient[np.ix_(i, j)]
@@ -225,12 +230,12 @@ def _descent_in_plane(ax: Axes, panel: Panel) -> None:
     ax.plot(*best, marker="*", ms=15, mec=INK, **look | {"ls": ""}, label="at length 1")
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, columnspacing=1.2)
     ax.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
-    ax.set(aspect="equal", xlabel="$f_1$, right class", ylabel="$f_2$")
+    ax.set(aspect="equal", xlabel="$f_1$, right class", ylabel="$f_2$, the other class")
     ax.grid(visible=False)
 
 
 @_styled
-def label_regression(one_side: Panel, both_sides: Panel, circle: Panel, plane: Panel) -> Figure:
+def label_regression(one_side: Panel, both_sides: Panel, circle: Panel, plane: Panel, *, title: str = "") -> Figure:
     """Figure 2 from real losses and gradients: (a) SCE, (b) label smoothing, (c) ArcFace, (d) I-SCE. Arrows descend.
 
     Every panel has `title`. `one_side`, `both_sides`: `x` (G,) probabilities, `loss`, `gradient` (G,), `target`. `circle`:
@@ -243,6 +248,7 @@ def label_regression(one_side: Panel, both_sides: Panel, circle: Panel, plane: P
         ax = figure.add_subplot(2, 2, k + 1)
         draw(ax, panel)
         ax.set_title(f"({'abcd'[k]}) {panel['title']}")
+    _heading(figure, title)
     return figure
 
 
@@ -381,17 +387,21 @@ def ablation_surface(panels: Sequence[Panel], *, title: str = "") -> Figure:
     return figure
 
 
-def ablation_surface_plotly(panels: Sequence[Panel]) -> go.Figure:
-    """Figure 3 to turn: the same panels as `ablation_surface`, in one scene, chosen from a menu."""
+def ablation_surface_plotly(panels: Sequence[Panel], *, title: str = "") -> go.Figure:
+    """Figure 3 to turn: the same panels as `ablation_surface`, in one scene, chosen from a menu; the best settings are red."""
     data = [_surface(panel, "accuracy") for panel in _panels(panels, 4)]
-    hover = "s = %{x:.3g}, m = %{y:.3g}<br>accuracy %{z:.1f} %<extra></extra>"
-    look: Any = {"colorscale": "Viridis", "hovertemplate": hover, "colorbar": BELOW}
-    figure = go.Figure([go.Surface(x=s, y=m, z=a.T, visible=k == 0, **look) for k, (s, m, a) in enumerate(data)])
+    hover: Any = {"hovertemplate": "s = %{x:.3g}, m = %{y:.3g}<br>accuracy %{z:.1f} %<extra></extra>"}
+    look: Any = {"colorscale": "Viridis", "colorbar": BELOW | {"title": "accuracy (%)"}}
+    best: Any = {"mode": "markers", "marker": {"size": 5, "color": RED}, "showlegend": False}
+    figure = go.Figure()
+    for k, (s, m, accuracy) in enumerate(data):
+        i, j = np.nonzero(accuracy == accuracy.max())
+        figure.add_surface(x=s, y=m, z=accuracy.T, visible=k == 0, **look, **hover)
+        figure.add_scatter3d(x=s[i], y=m[j], z=accuracy[i, j], visible=k == 0, **best, **hover)
     figure.update_scenes(xaxis_title="s", yaxis_title="m", zaxis_title="accuracy (%)", camera=CAMERA)
-    menu = _menu(
-        [(str(panel["title"]), [{"visible": [k == j for j in range(len(data))]}]) for k, panel in enumerate(panels)]
-    )
-    return figure.update_layout(updatemenus=[menu], height=520, **PLOTLY)
+    shown = [[k == j for j in range(len(data)) for _ in range(2)] for k in range(len(data))]
+    menu = _menu([(str(panel["title"]), [{"visible": of}]) for panel, of in zip(panels, shown, strict=True)])
+    return _titled(figure, title).update_layout(updatemenus=[menu], height=560)
 
 
 @_styled
@@ -432,6 +442,17 @@ def ablation_spread(panels: Sequence[Panel], *, title: str = "") -> Figure:
     return figure
 
 
+def _titled(figure: go.Figure, title: str) -> go.Figure:
+    """In the house's style, under a title of one or more lines, above the menu."""
+    figure.update_layout(**PLOTLY)
+    words = title.replace("\n", "<br>")
+    top = 60 + 18 * words.count("<br>") + 30
+    return figure.update_layout(
+        title={"text": words, "x": 0.01, "xanchor": "left", "y": 0.98, "yanchor": "top", "font": {"size": 14}},
+        margin=PLOTLY["margin"] | {"t": top if title else 60},  # type: ignore[operator]
+    )
+
+
 def _menu(entries: Sequence[tuple[str, list[Any]]]) -> dict[str, Any]:
     """Entries of a label and plotly's arguments of `update`. One scene and a menu: browsers limit the number of scenes."""
     buttons = [{"label": text, "method": "update", "args": args} for text, args in entries]
@@ -446,7 +467,7 @@ def condition_surface(s: ArrayLike, m: ArrayLike, z: ArrayLike, *, at: str = "",
     grid_s, grid_m = np.meshgrid(s, m, indexing="ij")
     bound = float(np.abs(z).max()) or 1.0
     figure = Figure(figsize=(9.0, 3.8), layout="constrained")
-    ax = _axes3d(figure, 1, 2, 1, at)
+    ax = _axes3d(figure, 1, 2, 1, f"{at}; grey: z = 0" if at else "grey: z = 0")
     colors: Any = {"cmap": "RdBu", "vmin": -bound, "vmax": bound}
     ax.plot_surface(grid_s, grid_m, z, rcount=20, ccount=20, linewidth=0.3, edgecolor="#666666", **colors)
     ax.plot_surface(grid_s, grid_m, np.zeros_like(z), color="#999999", alpha=0.25, rcount=2, ccount=2)
@@ -473,7 +494,7 @@ def condition_surface_plotly(s: ArrayLike, m: ArrayLike, z: ArrayLike, *, title:
     flat = {"colorscale": [[0, "#999999"], [1, "#999999"]], "showscale": False, "opacity": 0.35, "hoverinfo": "skip"}
     figure.add_trace(go.Surface(x=s[[0, -1]], y=m[[0, -1]], z=np.zeros((2, 2)), **flat))
     figure.update_scenes(xaxis_title="s", yaxis_title="m", zaxis_title="z", camera=CAMERA)
-    return figure.update_layout(title=title, height=560, **PLOTLY)
+    return _titled(figure, title).update_layout(height=560)
 
 
 @_styled
@@ -638,7 +659,7 @@ def embedding(panels: Sequence[Panel], classes: Sequence[str] = "0123456789", *,
     return figure
 
 
-def embedding_plotly(panels: Sequence[Panel], classes: Sequence[str] = "0123456789") -> go.Figure:
+def embedding_plotly(panels: Sequence[Panel], classes: Sequence[str] = "0123456789", *, title: str = "") -> go.Figure:
     """Figure 4 to turn: one scene, the method chosen from a menu."""
     figure, owner, scenes = go.Figure(), [], []
     for k, panel in enumerate(_panels(panels)):
@@ -654,8 +675,9 @@ def embedding_plotly(panels: Sequence[Panel], classes: Sequence[str] = "01234567
         [(label(p["method"]), [{"visible": [o == k for o in owner]}, scenes[k]]) for k, p in enumerate(panels)]
     )
     figure.update_layout(scenes[0]).update_scenes(aspectmode="cube", camera=CAMERA)
+    figure.update_scenes(xaxis_title="z₁", yaxis_title="z₂", zaxis_title="z₃")
     legend = {"title": "class", "itemsizing": "constant", "orientation": "h", "y": 0, "yanchor": "top"}
-    return figure.update_layout(updatemenus=[menu], legend=legend, height=620, **PLOTLY)
+    return _titled(figure, title).update_layout(updatemenus=[menu], legend=legend, height=660)
 
 
 # Curves
@@ -677,6 +699,7 @@ def accuracy_curve(
     *,
     title: str = "",
     levels: Sequence[float] = (),
+    level: str = "ε of the tables",
     marks: Mapping[str, Mapping[float, float]] | None = None,
     xlabel: str = "perturbation, L2 norm",
     ylabel: str = "accuracy",
@@ -684,7 +707,7 @@ def accuracy_curve(
     """Accuracy against the radius, one line per name with its Wilson 95 % band.
 
     eps (E,) in L2 units; `correct` maps a method (or any name) to the counts (E,) still right out of `total` images;
-    `levels` draws dotted lines at the tables' levels; `marks` maps a name to its accuracies in % there, where they are not on its
+    `levels` draws dotted lines, which the legend calls `level`; `marks` maps a name to its accuracies in % there, where they are not on its
     line: a diamond, a square for a dashed line. Raises ValueError: shapes, or counts outside 0..total.
     """
     figure, ax = _axes(xlabel, f"{ylabel} (%), n = {total}", title)
@@ -701,7 +724,7 @@ def accuracy_curve(
         for shape, of in (("D", ""), ("s", "dashed: "))
         if shape in shapes
     ]
-    _legend_below(figure, list(correct), levels, further, columns=2)
+    _legend_below(figure, list(correct), levels, further, columns=2, level=level)
     figure.set_figheight(4.2 + 0.13 * (len(correct) + bool(levels) + bool(marks)))  # a legend of two columns
     return figure
 
@@ -745,10 +768,11 @@ def _legend_below(
     levels: Sequence[float] = (),
     further: Sequence[Line2D] = (),
     columns: int = 5,
+    level: str = "ε of the tables",
 ) -> None:
     handles = [Line2D([], [], **style) for style in _styles(names)]
     if levels:
-        handles.append(Line2D([], [], color=INK, ls=":", lw=1, label="ε of the tables"))
+        handles.append(Line2D([], [], color=INK, ls=":", lw=1, label=level))
     handles += further
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=min(columns, len(handles)))
@@ -822,8 +846,13 @@ def loss_and_accuracy(loss: Mapping[str, ArrayLike], accuracy: Mapping[str, Arra
     return figure
 
 
-def query_curve(queries: ArrayLike, correct: Mapping[str, ArrayLike], total: int, **options: Any) -> Figure:
-    """Accuracy against the black-box attack's queries (Q,): as `accuracy_curve`, with its options."""
+def query_curve(
+    queries: ArrayLike, correct: Mapping[str, ArrayLike], total: int, *, budget: int = 0, **options: Any
+) -> Figure:
+    """Accuracy against the black-box attack's queries (Q,): as `accuracy_curve`, with its options. A dotted line stands at the
+    paper's `budget`, if it is within the range."""
+    if 0 < budget <= np.max(_array("queries", queries, None)):
+        options = {"levels": [budget], "level": f"the paper's {budget} queries"} | options
     return accuracy_curve(queries, correct, total, xlabel="queries per image", **options)
 
 
@@ -852,20 +881,20 @@ def curves(
     ylabel: str,
     *,
     title: str = "",
-    marks: Mapping[str, tuple[float, float]] | None = None,
+    points: Mapping[tuple[float, float], str] | None = None,
     zero: str = "",
 ) -> Figure:
-    """Plain lines: `series` maps a name to (X,) over x (X,); `marks` names points (x, y), or
-    leaves them blank; `zero` draws x = 0 or y = 0, as it says."""
+    """Plain lines: `series` maps a name to (X,) over x (X,); `points` gives points (x, y) their names, or
+    "" for none; `zero` draws x = 0 or y = 0, as it says."""
     x = _array("x", x, None)
     figure, ax = _axes(xlabel, ylabel, title)
     for (name, values), style in zip(series.items(), _styles(series), strict=True):
         ax.plot(x, _array(name, values, len(x)), **style)
     if zero:
         {"x": ax.axvline, "y": ax.axhline}[zero](0, color=INK, linewidth=1)
-    for name, point in (marks or {}).items():
+    for point, name in (points or {}).items():
         ax.plot(*point, "o", color=INK, zorder=5)
-        if not name.strip():
+        if not name:
             continue
         box = {"fc": "white", "ec": "none", "alpha": 0.8, "pad": 1}
         late = point[0] > x.min() + 0.8 * np.ptp(x)  # no room at its right

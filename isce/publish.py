@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ from isce.methods import METHODS
 from isce.pages import update_readme, write
 from isce.paper import ABLATION, ABLATION_ATTACKS
 from isce.profiles import load
-from isce.train import Spec, epochs_in, halved, read_checkpoint
+from isce.train import Spec, as_half, epochs_in, read_checkpoint
 
 WEIGHTS_AT_MOST = 30_000_000  # bytes, of all networks in results/
 
@@ -93,16 +94,10 @@ def main(name: str) -> None:
             f"isce: results/ holds real data alone, and {name} stands in for it: make results PROFILE=cpu, or full"
         )
     print(*publish(name), sep="\n")
-    before = dict(os.environ)
-    with tempfile.TemporaryDirectory() as nothing:
-        os.environ["ISCE_RUNS"] = nothing
-        try:
-            write(name)
-            for page in (record.home() / "README.md", record.results_dir() / "README.md"):
-                update_readme(name, page)
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
+    with tempfile.TemporaryDirectory() as nothing, mock.patch.dict(os.environ, ISCE_RUNS=nothing):
+        write(name)
+        for page in (record.home() / "README.md", record.results_dir() / "README.md"):
+            update_readme(name, page)
 
 
 def run_of(path: Path) -> str:
@@ -193,7 +188,7 @@ def share_checkpoint(checkpoint: Path) -> None:
     elif (done := epochs_in(checkpoint, run_id)) > epochs_in(shared, run_id):
         with suppress(FileNotFoundError), record.atomic(shared) as part:  # a training that ends takes it away
             state = read_checkpoint(checkpoint)
-            state["model"] = {name: halved(tensor) for name, tensor in state["model"].items()}
+            state["model"] = {name: as_half(tensor) for name, tensor in state["model"].items()}
             for moments in state["optimizer"]["state"].values():
                 moments.update(
                     {key: m.bfloat16() for key, m in moments.items() if isinstance(m, Tensor) and m.dim() > 0}

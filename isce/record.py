@@ -171,6 +171,7 @@ def pick_device(name: str = "auto") -> torch.device:
                 f"device {name!r} was asked for, but torch sees {count} CUDA GPU{'s' * (count > 1)} here, from cuda:0"
             )
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        precision(device)  # what a record will state can be read: known before the work, not after
     return device
 
 
@@ -196,11 +197,13 @@ _source()  # of the code as it is loaded now: a checkout may move on before a lo
 
 def precision(device: torch.device) -> str:
     """float32, and what on a GPU is allowed to round to TF32."""
+    if device.type != "cuda":
+        return "float32"
     allowed = {
         "convolutions": torch.backends.cudnn.allow_tf32,
         "matrix products": torch.backends.cuda.matmul.allow_tf32,
     }
-    rounded = [what for what, tf32 in allowed.items() if tf32 and device.type == "cuda"]
+    rounded = [what for what, tf32 in allowed.items() if tf32]
     return "float32" + (f" (TF32 {' and '.join(rounded)})" if rounded else "")
 
 

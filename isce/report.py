@@ -65,18 +65,20 @@ def method_settings(profile: Profile, names: Iterable[str]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def show_figures(profile: Profile, name: str) -> None:
+def show_figures(profile: Profile, name: str) -> bool:
     """Display the plots and tables of a figure's notebook as the pipeline ran it, or say that it has not been run, and show the
-    pictures of it that are committed."""
+    pictures of it that are committed. False, and nothing is shown, where there are none either."""
     from IPython.display import Image, Markdown, display
 
-    path = record.runs_dir() / profile.name / f"{name}.ipynb"
+    path, pictures = record.runs_dir() / profile.name / f"{name}.ipynb", _committed(profile, name)
+    if not path.is_file() and not pictures:
+        return False
     display(Markdown(f"### {FIGURES[name]}"))
     if not path.is_file():
         display(Markdown(f"Not run: `make replicate PROFILE={profile.name}` runs `notebooks/{name}.ipynb`."))
-        for picture in _committed(profile, name):
+        for picture in pictures:
             display(Markdown(f"Committed, drawn before: `figures/{picture.name}`"), Image(picture))
-        return
+        return True
     notebook, heading = nbformat.read(path, as_version=4), ""
     display(Markdown(_how_it_ran(name, notebook.metadata.get("papermill", {}))))
     for cell in notebook.cells:
@@ -88,6 +90,7 @@ def show_figures(profile: Profile, name: str) -> None:
                     display(Markdown(f"#### {heading}"))
                 display(data, raw=True, metadata={"image/png": {"alt": f"{FIGURES[name]} {heading}".strip()}})
                 heading = ""
+    return True
 
 
 def _committed(profile: Profile, name: str) -> list[Path]:
@@ -127,7 +130,10 @@ def to_html(path: Path) -> str:
     for k, data in enumerate(turnable):
         figure = data[TURNABLE]
         title = figure["layout"].pop("title", {}).get("text") or ""  # above the plot, where it can break on a phone
-        data["text/html"] = f"<p>{escape(title)}</p>" + pio.to_html(figure, div_id=f"plot{k}", **options)
+        figure["layout"] |= {"margin": figure["layout"].get("margin", {}) | {"t": 60}}
+        data["text/html"] = f"<p>{'<br>'.join(map(escape, title.split('<br>')))}</p>" + pio.to_html(
+            figure, div_id=f"plot{k}", **options
+        )
     # "basic" is the body alone: the other templates load MathJax and require.js from a CDN.
     exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True)
     body, _ = exporter.from_notebook_node(notebook)

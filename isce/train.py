@@ -232,7 +232,7 @@ def weights_of(spec: Spec) -> str | None:
     return (result(spec) or {}).get("weights_sha256")
 
 
-def fits(done: dict[str, Any], here: dict[str, str | None]) -> bool:
+def same_weights(done: dict[str, Any], here: dict[str, str | None]) -> bool:
     """Whether a record is of no other weights than those `here`, if any, by the keys under which it states them."""
     return all(own is None or done.get(key, own) == own for key, own in here.items())
 
@@ -249,7 +249,7 @@ def measures(spec: Spec, kind: str) -> dict[str, Any] | None:
     """What `write_measures` kept, in runs/ or results/; not of other weights than those that are here, if any."""
     own, path = {"weights_sha256": weights_of(spec)}, spec.folder / f"{kind}.json"
     found = (record.read_json(place) for place in (path, record.committed(path)))
-    return next((done for done in found if done and fits(done, own)), None)
+    return next((done for done in found if done and same_weights(done, own)), None)
 
 
 def _trained_in(folder: Path) -> dict[str, Any] | None:
@@ -269,6 +269,8 @@ def _clear_damaged(folder: Path) -> None:
         return
     record.log(f"isce: the weights in {folder.name} are missing or damaged: they will be made again")
     for other in folder.iterdir():  # attacks state the weights that they are of, and are checked by them
+        if other.name.startswith("."):
+            continue  # a lock, or what another process is writing
         if other.is_file():
             other.unlink()
         elif other.name != "attacks":
@@ -328,16 +330,16 @@ def _fetch_begun(spec: Spec, checkpoint: Path) -> None:
         record.log(f"isce: {begun} cannot be copied ({error}): training without it")
 
 
-def halved(tensor: Tensor) -> Tensor:
+def as_half(tensor: Tensor) -> Tensor:
     """`tensor` in float16 on the CPU; as it is where float16 cannot hold it."""
     half = tensor.half() if tensor.is_floating_point() else tensor
     return (half if bool(half.isfinite().all()) else tensor).contiguous().cpu()
 
 
-def halve(model: nn.Module) -> dict[str, Tensor]:
+def round_to_half(model: nn.Module) -> dict[str, Tensor]:
     """The state of `model` in float16, and the model itself rounded to it: so the stored file is exactly what is evaluated, at half
     the size."""
-    state = {name: halved(tensor) for name, tensor in model.state_dict().items()}
+    state = {name: as_half(tensor) for name, tensor in model.state_dict().items()}
     model.load_state_dict(state)
     return state
 
@@ -353,7 +355,7 @@ def _train(spec: Spec, device: torch.device, progress: bool) -> None:
     _fetch_begun(spec, checkpoint)
     history = fit(model, train, spec, checkpoint, progress)
     with record.atomic(spec.folder / "model.safetensors") as part:
-        save_file(halve(model), part)
+        save_file(round_to_half(model), part)
     weights = record.sha256(spec.folder / "model.safetensors")
     batch_size = as_coded.BATCH if spec.arm == "A" else 1000
     test_accuracy = accuracy(model, test, batch_size)

@@ -1,6 +1,7 @@
 """Records of attacks: made once, found again, gone on with, and not mixed up."""
 
 import dataclasses
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -294,6 +295,21 @@ def test_a_committed_record_will_do_where_no_rows_are_needed(tmp_path: Path, mon
     assert evaluations.find_whole(more) is None  # `find` has fewer images
     with pytest.raises(pytest.fail.Exception, match="nothing is to be trained"):
         evaluations.find_or_evaluate(more, "cpu")
+
+
+def test_rows_that_cannot_be_read_now_are_not_taken_for_damaged(
+    digits_isce: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the attack would be run again, over a sound record."""
+    wanted = Evaluation(SPEC, "fgsm", (0.25,), N)
+    load_or_evaluate(wanted, "cpu", progress=False)
+
+    def too_many_files(*_: object, **__: object) -> pd.DataFrame:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(pd, "read_parquet", too_many_files)
+    with pytest.raises(OSError, match="Too many open files"):
+        load_or_evaluate(wanted, "cpu", progress=False)
 
 
 def test_a_damaged_record_is_made_again(digits_isce: Classifier) -> None:

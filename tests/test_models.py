@@ -20,6 +20,7 @@ from isce.models import (
     build_model,
     count_parameters,
 )
+from isce.train import Spec
 
 ALL = [*methods.METHODS, *methods.CONTROLS]
 
@@ -210,6 +211,9 @@ def test_bad_input(args: tuple[str, str, str], options: dict[str, float], words:
 def test_option_of_a_wrong_type() -> None:
     with pytest.raises(TypeError, match="option s of I-SCE must be a number"):
         build_model("digits", "lenet5", "isce", s="1.5")
+    assert Spec("digits", "lenet5", "isce", options={"s": np.int64(2)}) == Spec(
+        "digits", "lenet5", "isce", options={"s": 2.0}
+    )
 
 
 def test_parse() -> None:
@@ -286,6 +290,14 @@ def test_integers_are_no_images() -> None:
     model = build_model("digits", "lenet5", "random").eval()
     with pytest.raises(TypeError, match=r"floats in \[0, 1\], got torch.uint8: give isce.data.to_float"):
         model(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
+
+
+def test_images_of_other_channels_are_refused() -> None:
+    """A grey image would be broadcast over the three means of CIFAR-10, and pass."""
+    model = build_model("cifar10", "cnn8", "isce").eval()
+    for shape in ((2, 1, 32, 32), (3, 32, 32)):
+        with pytest.raises(ValueError, match=r"images must have shape \(N, 3, H, W\), got"):
+            model(torch.zeros(shape))
 
 
 @pytest.mark.parametrize("shape", [(4, 6, 28, 28), (2, 3, 7, 5), (1, 1, 2, 2)])

@@ -151,14 +151,17 @@ def test_ablation_surface_names_its_best_setting(n: int) -> None:
         i, j = np.unravel_index(where, accuracy.shape)
         assert f"s = {S[i]:.3g}, m = {M[j]:.3g}" in both
     turning = plots.ablation_surface_plotly(panels)
-    assert len(turning.data) == n
+    assert len(turning.data) == 2 * n  # a surface, and its best settings
     np.testing.assert_array_equal(turning.data[0].z, accuracy.T)  # rows of z run along y: s is the paper's x, m its y
     np.testing.assert_array_equal(turning.data[0].x, S)
     np.testing.assert_array_equal(turning.data[0].y, M)
     assert (turning.layout.scene.xaxis.title.text, turning.layout.scene.yaxis.title.text) == ("s", "m")
     buttons = turning.layout.updatemenus[0].buttons
     assert [b.label for b in buttons] == [panel["title"] for panel in panels]
-    assert [list(b.args[0]["visible"]) for b in buttons] == np.eye(n, dtype=bool).tolist()
+    assert [list(b.args[0]["visible"]) for b in buttons] == np.eye(n, dtype=bool).repeat(2, axis=1).tolist()
+    assert turning.data[1].z == (accuracy.max(),)
+    assert accuracy[list(S).index(turning.data[1].x[0]), list(M).index(turning.data[1].y[0])] == accuracy.max()
+    assert plots.ablation_surface_plotly(panels, title="two\nlines").layout.title.text == "two<br>lines"
     assert [trace.visible for trace in turning.data] == list(buttons[0].args[0]["visible"])
 
 
@@ -288,6 +291,14 @@ def test_accuracy_against_budget_with_its_wilson_band(plot: Callable[..., Figure
     assert len({line.get_color() for line in ax.lines[:3]}) == 3
 
 
+def test_the_papers_budget_is_marked_where_it_is_in_the_picture() -> None:
+    for budget, drawn in ((2, 1), (3, 0), (0, 0)):
+        figure = plots.query_curve([0, 1, 2], {"isce": [90, 50, 0]}, 100, budget=budget)
+        words = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert words == ["I-SCE"] + ["the paper's 2 queries"] * drawn
+        assert sum(line.get_linestyle() == ":" for line in figure.axes[0].lines) == drawn
+
+
 def test_norm_distribution_is_robust_accuracy() -> None:
     ax = plots.norm_distribution({"sce": [0.0, 1.0, 2.0, np.inf]}, 4.0).axes[0]
     x, y = np.asarray(ax.lines[0].get_xdata()), np.asarray(ax.lines[0].get_ydata())
@@ -341,7 +352,7 @@ def test_loss_and_accuracy_side_by_side() -> None:
 
 
 def test_curves() -> None:
-    ax = plots.curves([0, 1], {"a": [1, 2], "b": [3, 4]}, "x", "y", marks={"here": (0.5, 2.0)}, zero="y").axes[0]
+    ax = plots.curves([0, 1], {"a": [1, 2], "b": [3, 4]}, "x", "y", points={(0.5, 2.0): "here"}, zero="y").axes[0]
     np.testing.assert_array_equal(ax.lines[1].get_ydata(), [3, 4])
     assert [text.get_text() for text in ax.texts] == ["here"]
 

@@ -95,6 +95,14 @@ def test_provenance_names_everything() -> None:
     json.dumps(found)
 
 
+def test_the_precision_of_a_cpu_is_told_beside_pytorch_s_newer_settings() -> None:
+    """Reading the older flags of TF32 raises once a newer one was set: after the work, where a record would be written."""
+    code = "import torch; torch.backends.cudnn.conv.fp32_precision = 'ieee'; from isce import record; "
+    code += "print(record.provenance(record.pick_device('cpu'), '', 1.0, 1)['precision'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("float32\n", 0), done.stderr
+
+
 def test_code_outside_its_checkout_names_no_commit_of_a_stranger(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

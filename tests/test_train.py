@@ -262,7 +262,7 @@ def test_what_float16_cannot_hold_stays_as_it_is() -> None:
     model = torch.nn.Linear(2, 1, bias=False)
     with torch.no_grad():
         model.weight.copy_(torch.tensor([[1e6, 1 / 3]]))
-    assert train.halve(model)["weight"].dtype == torch.float32
+    assert train.round_to_half(model)["weight"].dtype == torch.float32
     assert model.weight[0, 1] == torch.tensor(1 / 3)
 
 
@@ -317,8 +317,11 @@ def test_damaged_weights_are_trained_again(own_runs: Path, capsys: pytest.Captur
     path.write_bytes(path.read_bytes()[:-100])
     attack = spec.folder / "attacks" / "pgd_un_10-0.json"  # hours of work, which states the weights that it is of
     record.write_json(attack, {"schema": record.SCHEMA})
+    held, made_of_them = spec.folder / ".separation.json.lock", spec.folder / "separation.json"
+    for file in (held, made_of_them):
+        file.touch()
     assert torch.equal(weights(load_or_train(spec, "cpu", progress=False)), first)
-    assert attack.is_file()
+    assert (attack.is_file(), held.is_file(), made_of_them.is_file()) == (True, True, False)
     (spec.folder / "result.json").write_text('{"schema": 1}')
     assert torch.equal(weights(load_or_train(spec, "cpu", progress=False)), first)
     assert "missing or damaged: they will be made again" in capsys.readouterr().err

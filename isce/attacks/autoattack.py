@@ -76,6 +76,7 @@ def autoattack(
     if unknown := [name for name in attacks if name not in runs]:
         raise ValueError(f"unknown attack {unknown[0]!r}: choose from {', '.join(runs)}")
     check_images(model, images, labels, spatial="square" if "square" in attacks else "")
+    labels = labels.long()
     common = {"norm": norm, "eps": eps, "batch_size": batch_size, "generator": generator}
     size = default_batch(images, batch_size)
 

@@ -154,6 +154,9 @@ def held(model: nn.Module) -> Iterator[None]:
             p.requires_grad_(True)
 
 
+IN_PLACE = "the model changes its input in place: let it begin with x.clone(), or without inplace=True"
+
+
 def logits_of(model: nn.Module, x: Tensor) -> Tensor:
     """model(x), (n, K), in the images' dtype, whatever the model computes in; TypeError or ValueError for what are no logits, and
     for a model that does not take images of this dtype, or was made where no gradient is kept."""
@@ -165,7 +168,9 @@ def logits_of(model: nn.Module, x: Tensor) -> Tensor:
             raise ValueError(
                 "the model was made under torch.inference_mode, where no gradient passes: load it outside"
             ) from error
-        if "same dtype" in says or ("should be the same" in says and "cuda" not in says):
+        if "in-place operation" in says:
+            raise ValueError(IN_PLACE) from error
+        if "same dtype" in says or ("should be the same" in says and says.count("cuda") != 1):  # once: another device
             raise TypeError(f"the model does not take images of {x.dtype}, convert one of them: {says}") from error
         raise
     if not isinstance(logits, Tensor):
@@ -183,7 +188,7 @@ def clean_logits(model: nn.Module, images: Tensor, size: int) -> Tensor:
         for part in given.split(size):
             parts.append(logits_of(model, part))
     if not torch.equal(given, images):
-        raise ValueError("the model changes its input in place: let it begin with x.clone(), or without inplace=True")
+        raise ValueError(IN_PLACE)
     return torch.cat(parts)
 
 

@@ -98,7 +98,7 @@ def simba(
         place = torch.zeros_like(y)[:, None]  # (n, 1): how many directions lie behind
         second = torch.zeros_like(place, dtype=torch.bool)  # (n, 1): the first sign has failed
         for query in range(2, queries + 1):
-            z = moved(x, order.gather(1, place), torch.where(second, step_size, -step_size).to(x.dtype))
+            z = moved(x, order.gather(1, place), step_size * (2 * second.to(x.dtype) - 1))
             logits = logits_of(model, z)
             value = loss(logits.double(), y, t)
             better = value > best + rounding(logits)  # a pixel at 0 cannot go down: rounding is no progress

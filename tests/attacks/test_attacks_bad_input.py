@@ -4,12 +4,15 @@ from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
 import isce
 from isce import attacks
+from isce.data import Split
+from isce.evaluate import evaluate
 
 X = torch.rand(4, 1, 6, 6, generator=torch.Generator().manual_seed(0))
 Y = torch.tensor([0, 1, 2, 3])
@@ -400,6 +403,26 @@ def test_a_path_is_checked_like_an_attack():
     small = attacks.pgd_path(model(), X, Y.to(torch.uint8), eps=0.1, steps=2)
     assert torch.equal(small, attacks.pgd_path(model(), X, Y.to(torch.uint16), eps=0.1, steps=2))
     assert torch.equal(small, attacks.pgd_path(model(), X, Y, eps=0.1, steps=2))
+
+
+def test_unsigned_labels_are_labels_in_autoattack_and_evaluate_too():
+    few = {"eps": 0.1, "steps": 2, "queries": 3}
+    first, *others = (attacks.autoattack(model(), X, Y.to(kind), **few) for kind in (torch.int64, torch.uint16))
+    assert torch.equal(first, *others)
+    first, *others = (evaluate(model(), Split(X, Y.to(kind)), {"fgsm": [0.1]}) for kind in (torch.int64, torch.uint32))
+    pd.testing.assert_frame_equal(first, *others)
+
+
+def test_a_model_that_writes_what_changes_nothing_is_told_so():
+    """Images in [0, 1] stay as they are; a leaf that asks for its gradient must not be written to all the same."""
+
+    class Clamps(nn.Module):
+        def forward(self, x):
+            return model()(x.clamp_(0, 1))
+
+    for attack in (attacks.pgd, attacks.autoattack, attacks.fgsm):
+        with pytest.raises(ValueError, match="changes its input in place"):
+            attack(Clamps(), X, Y, eps=0.1)
 
 
 def test_without_an_early_stop_every_image_takes_all_steps():
