@@ -43,6 +43,7 @@ from isce.attacks.common import (
 )
 from isce.attacks.norms import norm_of, random_in_ball
 from isce.attacks.objectives import Objective, ce
+from isce.attacks.surfaces import check_decisions
 from isce.data import DATASETS
 
 VERSION = 2  # of everything that shapes a check's outcome
@@ -324,8 +325,10 @@ def run_checks(
             if not callable(getattr(model, "raw_logits", None)):
                 return skipped("deepfool", "the model has no raw_logits")
             raw = attacks.RawLogits(model)
-            if torch.equal(outputs(raw, x), clean):
+            of_raw = outputs(raw, x)
+            if torch.equal(of_raw, clean):
                 return skipped("deepfool", "the outputs are the raw logits")
+            check_decisions(clean, of_raw)
             found = [attacks.deepfool(m, x, y, steps=steps, norm=norm, batch_size=batch_size) for m in (model, raw)]
             on_outputs, on_raw = (norm_of(z - x, norm).where(judge(z), torch.inf) for z in found)
             return deepfool(on_outputs, on_raw)

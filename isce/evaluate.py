@@ -25,12 +25,17 @@ from isce.attacks.common import (
     held,
     logits_of,
     real,
+    whole,
 )
 from isce.attacks.norms import norm_of, per_image
+from isce.attacks.surfaces import check_decisions
 from isce.data import Split
 from isce.models import InferenceTransform
 
 VERSION = 1  # of everything that shapes an attack's outcome; raise it when an attack changes
+
+
+KINDS = ("fixed", "as_coded", "minimal", "queries", "clean")
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,9 @@ class Attack:
     run: Callable[..., Any]
     kind: str = "fixed"
     early_stop: bool = False  # whether it takes this argument
+
+    def __post_init__(self) -> None:
+        record.choose("kind of attack", self.kind, KINDS)
 
 
 def _deepfool(label: str, steps: int) -> Attack:
@@ -212,6 +220,8 @@ def evaluate(
     if not isinstance(split, Split):
         raise TypeError(f"want isce.data.Split(images, labels), got {type(split).__name__}")
     check_numbers(norm, batch_size=batch_size)
+    if not whole(seed):
+        raise TypeError(f"seed must be a whole number, got {seed!r}")
     decide = partial(predict, batch_size=int(batch_size or as_coded.BATCH))
     asked = [(name, levels) for names, levels in requests.items() for name in parse(names) or [names]]
     for name, _ in asked:
@@ -238,7 +248,10 @@ def evaluate(
                 options["early_stop"] = early_stop
             if attack.kind != "queries":
                 options["norm"] = norm
-            return attack.run(seen, images, labels, generator=draws, batch_size=size, **options)
+            found = attack.run(seen, images.clone(), labels.clone(), generator=draws, batch_size=size, **options)
+            points = found[0] if attack.kind == "queries" and isinstance(found, tuple) else found
+            check_points(attack, points, images, norm, options["eps"] if attack.kind == "fixed" else None)
+            return found
 
         if attack.kind == "minimal":
             points = run()
@@ -255,6 +268,10 @@ def evaluate(
             for level in levels:
                 yield level, run(eps=level), None, None
 
+    def outputs_drawn(of: nn.Module) -> Tensor:
+        with random.drawing(seed, images.device):
+            return outputs_of(of, images, int(batch_size or as_coded.BATCH))
+
     with (
         random.drawing(seed, images.device),  # of what a randomised model draws
         held(model),
@@ -265,6 +282,8 @@ def evaluate(
             attack, surface = attack_of(name), name.partition("@")[2]
             check_levels(name, levels)
             seen = surface_of(model, surface, surrogate)
+            if surface == "raw":
+                check_decisions(*(outputs_drawn(one) for one in (model, seen)))
             stop = early_stop and surface != "transfer"
             for level, points, smallest, used in at_levels(attack, seen, levels, stop):
                 if surface == "transfer" and attack.kind != "queries":
@@ -286,6 +305,23 @@ def evaluate(
                     pd.DataFrame({k: v.cpu().numpy() if isinstance(v, Tensor) else v for k, v in columns.items()})
                 )
     return pd.concat(rows, ignore_index=True)
+
+
+def check_points(attack: Attack, points: Any, images: Tensor, norm: str, eps: float | None) -> None:
+    """TypeError or ValueError where an attack returned what proves nothing: no images (N, ...) like those it was given, not finite, or
+    outside of [0, 1] or, where it has one, of its ball."""
+    if not isinstance(points, Tensor) or (points.shape, points.dtype) != (images.shape, images.dtype):
+        got = f"{tuple(points.shape)} of {points.dtype}" if isinstance(points, Tensor) else type(points).__name__
+        raise TypeError(f"{attack.label} must return images, {tuple(images.shape)} of {images.dtype}, got {got}")
+    if not bool(points.isfinite().all()):
+        raise ValueError(f"{attack.label} returned numbers that are not finite: they prove nothing")
+    if not len(points):
+        return
+    low, high = float(points.min()), float(points.max())
+    if low < -1e-6 or high > 1 + 1e-6:
+        raise ValueError(f"{attack.label} must return images in [0, 1], got {low:.3g} to {high:.3g}")
+    if eps is not None and (far := float(norm_of(points - images, norm).max())) > 1.001 * eps + 1e-6:
+        raise ValueError(f"{attack.label} went {far:.4g} far in {norm}, out of its ball of radius {eps:g}")
 
 
 def check_levels(name: str, levels: Sequence[float]) -> None:

@@ -21,6 +21,7 @@ from isce.evaluate import attack_of, check_levels, output_means, parse
 from isce.train import Spec, load_or_train, same_weights, weights_of
 
 CHUNK = 500  # images between two saves on a CPU, where an attack may take hours, at most
+FIRST = 20  # images until the first, which says how long they take
 SAVE_EVERY = 300  # seconds, about
 
 
@@ -40,6 +41,8 @@ class Evaluation:
     split: str = "test"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.spec, Spec):
+            raise TypeError(f"spec must be a train.Spec, got {self.spec!r}")
         parsed = parse(self.attack)
         if parsed != [self.attack]:
             raise ValueError(f"one attack at a time, got {self.attack!r}")
@@ -131,7 +134,7 @@ def _attack(
     n, begun, seconds = len(split), earlier.get("n", 0), 0.0
     at_once = device.type != "cpu" or spec.arm == "A" or evaluation.attack == "clean"
     by_place = methods.get(spec.method).random_input  # are its draws: what is attacked together must always be the same
-    at, size = begun, n if at_once else CHUNK if by_place else min(CHUNK, 100)
+    at, size = begun, n if at_once else CHUNK if by_place else min(CHUNK, FIRST)
     name = f"{evaluation.attack} on {spec.run_id}"
     with tqdm(total=n, initial=begun, desc=name, leave=False, disable=not progress, mininterval=1, unit="image") as bar:
         while True:
@@ -157,7 +160,7 @@ def _attack(
             so_far.attrs = made_of | {"n": stop, "run_id": evaluation.path.stem, "evaluation": evaluation.payload()}
             _save_rows(so_far, _part_of(evaluation))
             if not by_place:
-                size = min(CHUNK, max(50, int(SAVE_EVERY * (stop - begun) / seconds)))
+                size = min(CHUNK, max(10, int(SAVE_EVERY * (stop - begun) / seconds)))
             at = stop
     if evaluation.attack == "clean":
         made_of["outputs"] = output_means(model, split, evaluation.seed)

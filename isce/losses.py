@@ -6,6 +6,7 @@ Every loss is returned per sample, shape $(N,)$: whoever calls decides how to re
 
 import math
 from functools import lru_cache
+from numbers import Real
 
 import numpy as np
 import torch
@@ -14,10 +15,15 @@ from torch import Tensor, nn
 
 
 def _check(logits: Tensor, target: Tensor) -> None:
+    for name, given in (("logits", logits), ("target", target)):
+        if not isinstance(given, Tensor):
+            raise TypeError(f"{name} must be a tensor, got {type(given).__name__}")
     if logits.ndim != 2 or target.shape != logits.shape[:1]:
         raise ValueError(f"want logits (N, K) and target (N,), got {tuple(logits.shape)} and {tuple(target.shape)}")
     if target.dtype != torch.int64:
-        raise TypeError(f"target holds class indices and must be int64, got {target.dtype}")
+        raise TypeError(
+            f"target holds class indices and must be int64, got {target.dtype}: give target.long() if they are indices"
+        )
     if not target.is_cpu or torch.compiler.is_compiling():  # elsewhere a look at the values would halt the device
         return
     if len(target) and (int(target.min()) < 0 or int(target.max()) >= logits.shape[1]):
@@ -25,7 +31,13 @@ def _check(logits: Tensor, target: Tensor) -> None:
 
 
 def check_s_m(s: float, m: float) -> None:
-    """Raise ValueError unless $s \\ge 1$ and $m \\ge 0$, which the paper's conditions need (section 3.2: m > 0; m = 0 is A.2's plain softmax)."""
+    """Raise ValueError unless $s \\ge 1$ and $m \\ge 0$, which the paper's conditions need (section 3.2: m > 0; m = 0 is A.2's plain softmax).
+    TypeError for what are no numbers; a tensor of no dimension, which can be learned, is one."""
+    for name, value in (("s", s), ("m", m)):
+        number = value.dim() == 0 if isinstance(value, Tensor) else isinstance(value, Real)
+        if isinstance(value, bool) or not number:
+            got = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+            raise TypeError(f"{name} must be a number, got {got}")
     if not (s >= 1 and s < float("inf")):
         raise ValueError(f"s must be at least 1 (section 3.2 of the paper), got {s}")
     if not (m >= 0 and m < float("inf")):
@@ -166,14 +178,15 @@ def isce_loss(logits: Tensor, target: Tensor, s: float = 1.0, m: float = 0.1, no
         s: scale of the right class, at least 1. m: margin added to the right class, at least 0.
 
     Returns:
-        (N,) losses in nats.
+        (N,) losses in nats, of half precision logits in float32.
 
     Raises:
         ValueError, TypeError: wrong shapes, dtypes, s < 1, m < 0, and on a CPU labels out of range (on a GPU CUDA stops at those).
     """
     _check(logits, target)
     check_s_m(s, m)
-    f = normalize_logits(logits) if normalize else logits
+    f = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits  # as autocast does
+    f = normalize_logits(f) if normalize else f
     return softmax_cross_entropy(inference_logits(f, target, s, m), target)
 
 
@@ -181,10 +194,10 @@ class ISCELoss(nn.Module):
     """`isce_loss` as a drop-in for `nn.CrossEntropyLoss`: logits (N, K) and target (N,) to a scalar, or (N,) unreduced.
 
     At inference the decision is the argmax as before; `isce.models.InferenceTransform` gives the paper's probabilities.
-    Class indices alone: no `ignore_index`, no soft targets. They are looked at, which `torch.func.vmap` does not allow.
+    Class indices alone: no class weights, no `ignore_index`, no soft targets. They are looked at, which `torch.func.vmap` does not allow.
 
     Raises:
-        ValueError: s < 1, m < 0, or `reduction` not one of mean, sum, none.
+        ValueError, TypeError: s < 1, m < 0, what are no numbers, or `reduction` not one of mean, sum, none.
     """
 
     def __init__(self, s: float = 1.0, m: float = 0.1, normalize: bool = True, reduction: str = "mean") -> None:

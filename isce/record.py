@@ -26,6 +26,7 @@ import torch
 from filelock import FileLock, Timeout
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+os.umask(UMASK := os.umask(0o077))  # what files are not allowed to be, which can be read by setting it alone
 SCHEMA = 1  # of result.json; raise it when a field changes its meaning
 
 
@@ -97,6 +98,7 @@ def atomic(path: Path) -> Iterator[Path]:
         yield part
         with open(part, "rb+") as file:
             os.fsync(file.fileno())
+        os.chmod(part, 0o666 & ~UMASK)  # safetensors hides what it writes from all others
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
@@ -149,7 +151,7 @@ def pick_device(name: str = "auto") -> torch.device:
     """`auto` is cuda where there is one, else cpu. On a GPU float32 is from here on float32 in full, not rounded to TF32.
 
     Raises:
-        ValueError: an unknown device, or cuda asked for where there is none.
+        ValueError, TypeError: an unknown device, or cuda asked for where there is none.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -159,6 +161,8 @@ def pick_device(name: str = "auto") -> torch.device:
             )
     try:
         device = torch.device(name)
+    except TypeError:
+        raise TypeError(f"device must be auto, cpu, cuda or cuda:N, got {name!r}") from None
     except RuntimeError:
         raise ValueError(f"unknown device {name!r}: use auto, cpu, cuda or cuda:N") from None
     if device.type == "cuda" and not torch.cuda.is_available():

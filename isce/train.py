@@ -59,7 +59,7 @@ class Spec:
     seed: int = 0
     epochs: int | None = None
     embedding_dim: int | None = None
-    options: dict[str, float] = dataclasses.field(default_factory=dict)
+    options: dict[str, float] = dataclasses.field(default_factory=dict, hash=False)
     arm: str = "B"
 
     def __post_init__(self) -> None:
@@ -133,6 +133,8 @@ def load_or_train(spec: Spec, device: str = "auto", progress: bool = True) -> Cl
     one machine's time. A folder whose weights are damaged is trained anew,
     with one line that says so. Another process training the same run is waited for.
     """
+    if not isinstance(spec, Spec):
+        raise TypeError(f"spec must be a train.Spec, got {spec!r}")
     place = record.pick_device(device)
     own = spec.trained()
     model = spec.build().to(place)

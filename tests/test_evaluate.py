@@ -1,15 +1,18 @@
 """Evaluation: rows that say what happened to each image, judged by the model's own decisions."""
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from unittest.mock import MagicMock
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import Tensor
 
-from isce import as_coded, attacks, data, evaluate, evaluations
+from isce import as_coded, attacks, checks, data, evaluate, evaluations
 from isce.evaluations import Evaluation
 from isce.models import Classifier, build_model
 from isce.train import Spec
@@ -298,6 +301,8 @@ def test_bad_requests(digits_isce: Classifier, split: data.Split) -> None:
             evaluate.evaluate(digits_isce, split, {"pgd_un_10": [level]})  # type: ignore[list-item]
     with pytest.raises(TypeError, match=r"want isce.data.Split\(images, labels\), got tuple"):
         evaluate.evaluate(digits_isce, (split.images, split.labels), {"clean": [0.0]})  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="seed must be a whole number, got 1.5"):
+        evaluate.evaluate(digits_isce, split, {"clean": [0.0]}, seed=1.5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="unknown norm 'l1'"):
         evaluate.evaluate(digits_isce, split, {"clean": [0.0]}, norm="l1")
     for dtype in (torch.int64, torch.bool):  # 255 is white in uint8 alone
@@ -307,6 +312,82 @@ def test_bad_requests(digits_isce: Classifier, split: data.Split) -> None:
         evaluate.evaluate(digits_isce, split, {"pgd_un_10": 0.5})  # type: ignore[dict-item]
     with pytest.raises(ValueError, match="in \\[0, 1\\]"):
         evaluate.evaluate(digits_isce, data.Split(split.images.float(), split.labels), {"clean": [0.0]})
+
+
+class Returns:
+    """An attack of one's own that returns `f(images)`."""
+
+    def __init__(self, f: Callable[[Tensor], Any]) -> None:
+        self.f = f
+
+    def __call__(self, model: torch.nn.Module, images: Tensor, labels: Tensor, **_: Any) -> Any:
+        return self.f(images)
+
+
+@pytest.mark.parametrize(
+    ("f", "error", "words"),
+    [
+        (lambda x: x * float("nan"), ValueError, "Mine returned numbers that are not finite"),
+        (lambda x: x + 3, ValueError, r"Mine must return images in \[0, 1\], got 3 to 4"),
+        (lambda x: 1 - x, ValueError, "Mine went .* far in l2, out of its ball of radius 0.3"),
+        (lambda x: x[:3], TypeError, r"Mine must return images, \(40, 1, 8, 8\) of torch.float32, got \(3, 1, 8, 8\)"),
+        (lambda x: x.double(), TypeError, "of torch.float64"),
+        (lambda x: x.numpy(), TypeError, "got ndarray"),
+        (lambda x: None, TypeError, "got NoneType"),
+    ],
+)
+def test_what_an_attack_of_ones_own_returns_is_looked_at(
+    f: Callable[[Tensor], Any],
+    error: type[Exception],
+    words: str,
+    digits_isce: Classifier,
+    split: data.Split,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else points that prove nothing would count as successes."""
+    monkeypatch.setitem(evaluate.ATTACKS, "mine", evaluate.Attack("Mine", Returns(f)))
+    with pytest.raises(error, match=words):
+        evaluate.evaluate(digits_isce, split, {"mine": [0.3]})
+
+
+def test_an_attack_that_works_in_place_spoils_nothing(
+    digits_isce: Classifier, split: data.Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(evaluate.ATTACKS, "mine", evaluate.Attack("Mine", Returns(lambda x: x.mul_(0.99))))
+    own = data.Split(data.to_float(split.images), split.labels)
+    given = own.images.clone()
+    rows = evaluate.evaluate(digits_isce, own, {"mine": [0.3]})
+    assert torch.equal(own.images, given)
+    assert rows["norm"].min() > 0
+
+
+def test_an_attack_s_kind_is_one_of_those_known() -> None:
+    with pytest.raises(ValueError, match="unknown kind of attack 'minmal'.*minimal"):
+        evaluate.Attack("Mine", attacks.fgsm, "minmal")
+
+
+def test_raw_logits_must_decide_as_the_model_does(digits_isce: Classifier, split: data.Split) -> None:
+    """Features in their place, or their opposite, would make it look robust."""
+
+    class Wrong(torch.nn.Module):
+        def __init__(self, raw: Callable[[Tensor], Tensor]) -> None:
+            super().__init__()
+            self.raw_logits = raw
+
+        def forward(self, x: Tensor) -> Tensor:
+            return digits_isce(x)
+
+    for raw, words in (
+        (lambda x: -digits_isce.raw_logits(x), "decide otherwise than the model on 40 of 40 images"),
+        (digits_isce.features, r"must be scores of the same classes, \(40, 10\), got \(40, 84\)"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            evaluate.evaluate(Wrong(raw), split, {"fgsm@raw": [0.3]})
+        images = data.to_float(split.images)
+        with pytest.raises(ValueError, match=words):
+            checks.run_checks(Wrong(raw), images, digits_isce(images).argmax(1), eps=0.3, only="deepfool")
+    random = build_model("digits", "lenet5", "random").eval()  # its draws are the same in both passes
+    assert len(evaluate.evaluate(random, split, {"fgsm@raw": [0.3]})) == N
 
 
 def test_what_pgd_and_simba_see_of_the_inference_softmax(digits_isce: Classifier, split: data.Split) -> None:

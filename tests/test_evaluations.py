@@ -49,6 +49,7 @@ def test_more_images_go_on_where_fewer_ended(
     attack: str, levels: tuple[float, ...], digits_isce: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, asked = evaluate.evaluate, []
+    monkeypatch.setattr(evaluations, "FIRST", 47)
     monkeypatch.setattr(evaluate, "evaluate", lambda *a, **k: (asked.append(len(a[1])), made(*a, **k))[1])  # type: ignore[func-returns-value]
     for n in (20, 33, 47):
         done = load_or_evaluate(Evaluation(SPEC, attack, levels, n, queries=60), "cpu", progress=False)
@@ -150,8 +151,8 @@ def test_a_slow_attack_saves_more_often(
 
     monkeypatch.setattr(evaluate, "evaluate", counted)
     for method, every, parts in (
-        ("isce", 1e9, [100, 200]),
-        ("isce", 1e-9, [100, 50, 50, 50, 50]),
+        ("isce", 1e9, [20, 280]),
+        ("isce", 1e-9, [20] + 28 * [10]),
         ("random", 1e-9, [300]),  # its draws are by place in what is attacked together
     ):
         wanted = Evaluation(Spec("digits", "lenet5", method), "fgsm", (0.37,), 300)
@@ -295,6 +296,11 @@ def test_a_committed_record_will_do_where_no_rows_are_needed(tmp_path: Path, mon
     assert evaluations.find_whole(more) is None  # `find` has fewer images
     with pytest.raises(pytest.fail.Exception, match="nothing is to be trained"):
         evaluations.find_or_evaluate(more, "cpu")
+
+
+def test_what_is_no_spec_is_told_so() -> None:
+    with pytest.raises(TypeError, match="spec must be a train.Spec, got 'isce'"):
+        Evaluation("isce", "fgsm", (0.5,), N)  # type: ignore[arg-type]
 
 
 def test_rows_that_cannot_be_read_now_are_not_taken_for_damaged(

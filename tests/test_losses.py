@@ -45,6 +45,26 @@ def test_isce_gradients(normalize: bool, f: torch.Tensor, y: torch.Tensor) -> No
     assert torch.autograd.gradcheck(lambda t: isce_loss(t, y[:4], 1.3, 0.1, normalize), few)
 
 
+def test_half_precision_logits_count_in_float32() -> None:
+    """In float16 the square of a logit of 1e-4 is nothing, and that of one of 300 is infinite."""
+    y = torch.tensor([0])
+    for dtype in (torch.float16, torch.bfloat16):
+        for size in (1e-4, 3e4):
+            logits = torch.tensor([[3 * size / 4, -size / 2, 0.0]], dtype=dtype, requires_grad=True)
+            loss = isce_loss(logits, y)
+            assert loss.dtype == torch.float32
+            torch.testing.assert_close(loss, isce_loss(logits.detach().float(), y))
+            loss.sum().backward()
+            assert bool(logits.grad.isfinite().all())  # type: ignore[union-attr]
+
+
+def test_a_scale_can_be_learned(f: torch.Tensor, y: torch.Tensor) -> None:
+    s = torch.tensor(1.2, requires_grad=True)
+    isce_loss(f.detach(), y, s).sum().backward()  # type: ignore[arg-type]
+    assert s.grad is not None
+    assert s.grad != 0
+
+
 def test_reductions_and_module(f: torch.Tensor, y: torch.Tensor) -> None:
     single = isce_loss(f, y)
     assert ISCELoss(reduction="none")(f, y).shape == (N,)
@@ -176,6 +196,15 @@ def test_center_distance() -> None:
         (lambda f, y: isce_loss(f, y + 1), ValueError, "0..9"),
         (lambda f, y: isce_loss(f, y - 1), ValueError, "0..9"),
         (lambda f, y: ISCELoss(s=0.5), ValueError, "s must be at least 1"),
+        (
+            lambda f, y: ISCELoss(torch.ones(10)),
+            TypeError,
+            r"s must be a number, got a tensor of shape \(10,\)",
+        ),  # CE's weight
+        (lambda f, y: ISCELoss(s="1.0"), TypeError, "s must be a number, got '1.0'"),
+        (lambda f, y: ISCELoss(m=None), TypeError, "m must be a number, got None"),
+        (lambda f, y: isce_loss(f, y, m=False), TypeError, "m must be a number, got False"),
+        (lambda f, y: isce_loss(f, y.tolist()), TypeError, "target must be a tensor, got list"),
         (lambda f, y: ISCELoss(reduction="average"), ValueError, "reduction must be"),
         (lambda f, y: losses.max_mahalanobis_centers(10, 1), ValueError, "2 dimensions"),
     ],

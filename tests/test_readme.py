@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from isce.models import Classifier
 from isce.record import read_json
@@ -16,7 +17,7 @@ TEXT = (ROOT / "README.md").read_text()
 
 def test_the_code_runs(digits_isce: Classifier) -> None:
     """As it stands there, but on the digits: MNIST need not be here."""
-    (code,) = re.findall(r"```python\n(.+?)```", TEXT, re.DOTALL)
+    code, own = re.findall(r"```python\n(.+?)```", TEXT, re.DOTALL)
     names: dict[str, Any] = {}
     exec(code.replace('"cpu"', '"digits"').replace('data.load("mnist")', 'data.load("digits")'), names)
     images, labels = names["images"], names["labels"]
@@ -24,6 +25,10 @@ def test_the_code_runs(digits_isce: Classifier) -> None:
     assert names["adversarial"].shape == names["closest"].shape == images.shape
     assert names["survivors"].shape == labels.shape
     assert len(names["rows"]) == 4 * len(images)
+    exec(own, names)
+    model = names["Normalized"](digits_isce.raw_logits.__self__.backbone)
+    torch.testing.assert_close(model(images).norm(dim=1), torch.ones(len(images)))
+    assert len(names["evaluate"](model, names["data"].Split(images, labels), {"fgsm@raw": [1.0]})) == len(images)
 
 
 @pytest.mark.parametrize(

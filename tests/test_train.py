@@ -310,6 +310,26 @@ def test_a_training_that_ends_elsewhere_than_the_committed_one_says_so(
     assert last.startswith(f"isce: {spec.run_id}: not the weights that results/ has records of")
 
 
+def test_equal_specs_are_one_key() -> None:
+    a, b = (Spec("digits", "lenet5", "isce", options=given) for given in ({"s": 1.2}, {"s": 1.2, "m": 0.1}))
+    assert {a: 1}[b] == 1
+    assert len({a, b, Spec("digits", "lenet5", "isce")}) == 2
+
+
+def test_what_is_no_spec_is_told_so() -> None:
+    with pytest.raises(TypeError, match="spec must be a train.Spec, got 'isce'"):
+        load_or_train("isce")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="device must be auto, cpu, cuda or cuda:N, got None"):
+        load_or_train(Spec("digits", "lenet5", "isce"), None)  # type: ignore[arg-type]
+
+
+def test_weights_can_be_read_by_whoever_can_read_the_record(own_runs: Path) -> None:
+    spec = Spec("digits", "lenet5", "sce", epochs=1)
+    load_or_train(spec, "cpu", progress=False)
+    weights_mode, record_mode = ((spec.folder / name).stat().st_mode for name in ("model.safetensors", "result.json"))
+    assert weights_mode == record_mode
+
+
 def test_damaged_weights_are_trained_again(own_runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec = Spec("digits", "lenet5", "sce", epochs=1)
     first = weights(load_or_train(spec, "cpu", progress=False))

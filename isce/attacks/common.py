@@ -70,7 +70,10 @@ def check_images(model: nn.Module, images: Tensor, labels: Tensor, spatial: str 
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     if not isinstance(images, Tensor) or not images.is_floating_point():
         kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
-        raise TypeError(f"images must be a float tensor in [0, 1], got {kind}: convert, e.g. images.float() / 255")
+        way = (
+            "images.float() / 255" if isinstance(images, Tensor) else "torch.as_tensor(...), or torch.cat over a loader"
+        )
+        raise TypeError(f"images must be a float tensor in [0, 1], got {kind}: convert, e.g. {way}")
     if images.dtype not in (torch.float32, torch.float64):
         raise TypeError(
             f"images must be float32 or float64, got {images.dtype}: give images.float() and let the model cast what it gets"
@@ -89,7 +92,8 @@ def check_images(model: nn.Module, images: Tensor, labels: Tensor, spatial: str 
         )
     low, high = (float(images.detach().min()), float(images.detach().max())) if images.numel() else (0.0, 1.0)
     if low < 0 or high > 1:
-        way = "images.clamp(0, 1)" if max(-low, high - 1) < 1e-3 else "move normalisation into the model"
+        way = "images / 255" if low >= 0 and high > 16 else "move normalisation into the model"
+        way = "images.clamp(0, 1)" if max(-low, high - 1) < 1e-3 else way
         raise ValueError(f"images must be finite and in [0, 1], got {low:.9g} to {high:.9g}: {way}")
 
 

@@ -8,9 +8,23 @@ from torch import Tensor, nn
 from isce.attacks.common import check_numbers
 
 
+def check_decisions(outputs: Tensor, raw: Tensor) -> None:
+    """ValueError unless raw logits (n, K) decide as the outputs (n, K) of the same images do, but for ties: an attack that looks
+    at anything else finds little, and would make the model look robust."""
+    if raw.shape != outputs.shape:
+        raise ValueError(
+            f"raw_logits must be scores of the same classes, {tuple(outputs.shape)}, got {tuple(raw.shape)}"
+        )
+    behind = outputs.amax(1) - outputs.gather(1, raw.argmax(1, keepdim=True))[:, 0]
+    if others := int((behind > 1e-3 * outputs.abs().amax(1)).sum()):
+        raise ValueError(
+            f"raw_logits decide otherwise than the model on {others} of {len(raw)} images: they must be its scores before a last normalisation"
+        )
+
+
 class RawLogits(nn.Module):
     """The scores before the output's normalisation, `model.raw_logits(images)`: (N, ...) -> (N, K), the same decisions, other
-    gradients. TypeError where the model has no such method."""
+    gradients (`isce.evaluate` and `isce.checks` look whether they are). TypeError where the model has no such method."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

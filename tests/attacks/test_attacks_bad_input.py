@@ -95,6 +95,8 @@ def test_pixels_that_rounding_left_outside():
     over[0, 0, 0, 0] = 1 + 2e-7
     with pytest.raises(ValueError, match=r"got 0.0\d+ to 1.00000024: images.clamp\(0, 1\)"):
         CALLS["pgd"](x=over)
+    with pytest.raises(ValueError, match="got .* to 2.*: images / 255"):
+        attacks.fgsm(model(), 255 * X, Y, eps=0.1)
     with pytest.raises(ValueError, match="move normalisation into the model"):
         CALLS["pgd"](x=3 * X)
     with pytest.raises(ValueError, match="1 of their numbers are not finite"):
