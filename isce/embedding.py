@@ -11,8 +11,10 @@ from sklearn.neighbors import NearestCentroid, NearestNeighbors
 from torch import Tensor
 
 from isce import data, record, train
+from isce.attacks import RawLogits, Rescaled
 from isce.attacks.common import held
-from isce.attacks.random import drawing
+from isce.attacks.norms import norm_of, random_in_ball
+from isce.attacks.random import draw_key, drawing
 from isce.evaluate import predict
 from isce.evaluations import Evaluation
 from isce.losses import normalize_logits
@@ -38,6 +40,45 @@ def decision_plane(model: Classifier, points: Tensor, size: int = 400) -> dict[s
     grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).view(-1, 2).to(model.mean.device)
     decision = model.head(grid).argmax(1).view(size, size).cpu().numpy()
     return {"decision": decision, "extent": (float(x[0]), float(x[-1]), float(y[0]), float(y[-1]))}
+
+
+def inference_region(
+    model: Classifier, test: data.Split, known: data.Split, eps: float, steps: int = 50, seed: int = 0
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """Figure 1 of a model with two features: where test images lie, and what L2 PGD of all its steps makes of them.
+
+    The attack climbs the cross-entropy of the raw logits, divided by the median of their lead: neither the normalisation nor a
+    saturated softmax misleads it. `known`: training images, which say where clean features are. uint8 images, on the model's device.
+
+    Returns:
+        A panel for `plots.inference_region`, but for its title, and with `labels`. And the measures: the % under attack, `outside` the
+        clean data, and moved towards the middle of all features; one-sidedness, 1 where the images of a class move one way; the
+        ratio of the axes of `stretch`, a median; how many times farther than a random perturbation of the same norm one moves.
+    """
+    images, labels = data.to_float(test.images), test.labels.cpu()
+    with torch.no_grad():
+        first, second = model.raw_logits(images).topk(2, dim=1).values.T
+    surface = Rescaled(RawLogits(model), 1 / float((first - second).median()))
+    key = draw_key(torch.Generator().manual_seed(seed))
+    attacked = train.adversarial_images(surface, images, test.labels, eps, steps, key)
+    noise = random_in_ball(images, torch.arange(len(images), device=images.device), 0, eps) - images
+    noise *= (norm_of(attacked - images) / norm_of(noise)).view(-1, 1, 1, 1)
+    z, z_adv, z_noise = (features(model, x) for x in (images, attacked, (images + noise).clamp(0, 1)))
+    z_known = features(model, data.to_float(known.images))
+    wrong = torch.stack([predict(model, x).cpu() != labels for x in (images, attacked)])
+    panel = {"clean": z, "adversarial": z_adv, "wrong": wrong, "labels": labels}
+
+    shift, axes = z_adv - z, stretch(model, images)
+    inwards = ((z_known.mean(0) - z) * shift).sum(1) > 0
+    sided = torch.stack([F.normalize(shift[labels == c]).mean(0).norm() for c in labels.unique()])
+    return panel | decision_plane(model, torch.cat([z, z_adv])), {
+        "under attack, %": 100 * float((~wrong[1]).double().mean()),
+        "off the clean data, %": outside(z_known, z, z_adv),
+        "moved inwards, %": 100 * float(inwards.double().mean()),
+        "one-sidedness": float(sided.mean()),
+        "axes of the ellipse, ratio": float((axes[:, 0] / axes[:, 1]).median()),
+        "shift, adversarial / random": float((shift.norm(dim=1) / (z_noise - z).norm(dim=1)).median()),
+    }
 
 
 def separation(z: Tensor, y: Tensor, z_train: Tensor, y_train: Tensor) -> dict[str, float]:

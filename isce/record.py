@@ -4,6 +4,7 @@ Paths come from here, never from the working directory, because Jupyter, nbval a
 """
 
 import difflib
+import errno
 import hashlib
 import importlib.metadata
 import json
@@ -126,13 +127,21 @@ PATIENCE = 5.0  # seconds, before one who waits says so
 @contextmanager
 def lock(path: Path) -> Iterator[None]:
     """An exclusive lock on a run's folder, a record or a data set: two jobs never compute the same twice. Freed when its holder dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     held = FileLock(path.with_name(f".{path.name}.lock"))
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         held.acquire(timeout=PATIENCE)
     except Timeout:
         log(f"isce: waits for another process that makes {path.parent.name}/{path.name}")
         held.acquire()
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise OSError(
+            error.errno,
+            f"{error.strerror}, set ISCE_RUNS (of data sets ISCE_DATA) to a folder that you may write to",
+            str(path),
+        ) from None
     try:
         yield
     finally:

@@ -93,6 +93,28 @@ def test_plane_holds_the_points_and_the_heads_decisions() -> None:
     assert torch.equal(torch.as_tensor(plane["decision"])[clear], (y[:, None] > x).long()[clear])
 
 
+def test_what_an_attack_does_to_the_features_of_a_linear_map() -> None:
+    """Two pixels whose larger one is the class: the attack goes straight towards the other, and every image of a class the same way."""
+    pixels = torch.tensor([[200, 50], [60, 180], [250, 10], [90, 120]], dtype=torch.uint8).view(4, 1, 1, 2)
+    split = data.Split(pixels, torch.tensor([0, 1, 0, 1]))
+    panel, measured = embedding.inference_region(planar(torch.eye(2)), split, split, eps=0.1)
+    clean = pixels.flatten(1) / 255
+    torch.testing.assert_close(panel["clean"], clean)
+    away = torch.tensor([[-1.0, 1.0], [1.0, -1.0]])[split.labels] / math.sqrt(2)
+    free = (clean - 0.5).abs().amax(1) < 0.4  # not stopped by black or white
+    moved = (panel["adversarial"] - clean)[free]
+    torch.testing.assert_close(moved.norm(dim=1), torch.full((3,), 0.1), atol=1e-5, rtol=0)
+    assert bool(
+        ((moved * away[free]).sum(1) > 0.98 * 0.1).all()
+    )  # 50 steps leave little of a random start beside the way
+    assert panel["wrong"].tolist() == [[False] * 4, [False, False, False, True]]
+    assert measured["under attack, %"] == 75.0
+    assert measured["moved inwards, %"] == 100.0
+    assert measured["one-sidedness"] == pytest.approx(1, abs=0.05)
+    assert measured["axes of the ellipse, ratio"] == pytest.approx(1)
+    assert measured["shift, adversarial / random"] == pytest.approx(1, abs=1e-3)
+
+
 def test_stretch_of_a_linear_map_is_its_singular_values_and_leaves_the_model_alone() -> None:
     turn = torch.tensor([[math.cos(0.3), -math.sin(0.3)], [math.sin(0.3), math.cos(0.3)]])
     model = planar(turn @ torch.diag(torch.tensor([4.0, 0.5])))

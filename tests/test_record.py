@@ -73,6 +73,18 @@ def test_a_record_that_cannot_be_read_now_is_not_taken_for_none(
         record.read_json(path)
 
 
+def test_a_folder_that_must_not_be_written_to_says_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "mkdir", read_only)
+    with (
+        pytest.raises(OSError, match="Read-only file system, set ISCE_RUNS .* to a folder that you may write to"),
+        record.lock(tmp_path / "a"),
+    ):
+        pass
+
+
 def test_find_prefers_runs_and_falls_back_to_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ISCE_HOME", str(tmp_path))
     monkeypatch.setenv("ISCE_RUNS", "~/elsewhere")
