@@ -17,7 +17,7 @@ import types
 import typing
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -99,7 +99,8 @@ def atomic(path: Path) -> Iterator[Path]:
         yield part
         with open(part, "rb+") as file:
             os.fsync(file.fileno())
-        os.chmod(part, 0o666 & ~UMASK)  # safetensors hides what it writes from all others
+        with suppress(OSError):  # not every file system has modes
+            os.chmod(part, 0o666 & ~UMASK)  # safetensors hides what it writes from all others
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
