@@ -9,6 +9,7 @@ which is how it is computed: no exponential of a logit is ever formed. Logits f 
 paper's conditions), NaN and infinity, everywhere.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import exp, expm1, log1p, sqrt
 
@@ -82,6 +83,23 @@ def loss(f: Tensor, i: Tensor | int, s: Number = 1.0, m: Number = 0.0) -> Tensor
     s, m = _s_m(s, m)
     f_i, log_rest = split(f, i)
     return softplus(log_rest - s * f_i - m, threshold=40.0)
+
+
+def risk(path: Tensor, labels: Tensor, s: Number = 1.0, m: Number = 0.0) -> float:
+    r"""3.3.2's $\rho = E \max_\delta \mathcal L(\theta, x + \delta, y)$ along an attack's way (with s and m, $\rho_I$): the mean over images of
+    the largest `loss`. Logits (T, N, K) at T points on the way of each of N images, labels (N,)."""
+    return float(loss(path, labels.expand(len(path), -1), s, m).amax(0).mean())
+
+
+def unsaturated(s: float = 1.0) -> Callable[..., Tensor]:
+    r"""An objective for attacks, (logits, labels, targets) -> (N,), that puts points in the order of $-\ln P_I$ and keeps its gradient where
+    that rounds to 0: $\ln R - s f_y$. (The margin m is a constant.)"""
+
+    def objective(f: Tensor, y: Tensor, targets: Tensor | None = None) -> Tensor:
+        f_y, log_rest = split(f, y)
+        return log_rest - s * f_y
+
+    return objective
 
 
 def h(f: Tensor, i: Tensor | int, s: Number = 1.0, m: Number = 0.1) -> Tensor:

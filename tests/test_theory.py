@@ -232,6 +232,29 @@ def test_equations_6_7_10_12_and_13_term_by_term(s: float, m: float) -> None:
     torch.testing.assert_close(theory.h(f, i, s, m) - theory.h(f_adv, i, s, m), difference)
 
 
+def test_the_risk_is_the_largest_loss_on_the_way() -> None:
+    path, y = (
+        torch.randn(4, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)),
+        torch.tensor([0, 4, 2]),
+    )
+    loss = torch.stack([losses.softmax_cross_entropy(f, y) for f in path])
+    assert theory.risk(path, y) == pytest.approx(float(loss.max(0).values.mean()))
+    with_s_m = torch.stack([losses.isce_loss(f, y, 1.5, 0.1, normalize=False) for f in path])
+    assert theory.risk(path, y, 1.5, 0.1) == pytest.approx(float(with_s_m.max(0).values.mean()))
+
+
+def test_the_unsaturated_objective_has_the_losses_order_and_keeps_its_gradient() -> None:
+    f = 3 * torch.randn(50, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    y = torch.zeros(50, dtype=torch.long)
+    for s in (1.0, 2.0):
+        assert theory.unsaturated(s)(f, y).argsort().tolist() == theory.loss(f, 0, s, 0.1).argsort().tolist()
+    sure = torch.tensor([[200.0, 0.0, 0.0]], requires_grad=True)
+    (gradient,) = torch.autograd.grad(theory.unsaturated()(sure, y[:1]).sum(), sure)
+    assert gradient.tolist() == [[-1.0, 0.5, 0.5]]
+    (none,) = torch.autograd.grad(theory.loss(sure, 0).sum(), sure)
+    assert none.abs().max() == 0
+
+
 def test_the_gain_is_the_sum_of_its_two_parts() -> None:
     f, f_adv = theory.boundary_pairs(300)
     for s, m in [(1.0, 0.1), (2.0, 0.05)]:
