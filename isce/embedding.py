@@ -51,7 +51,8 @@ def inference_region(
     saturated softmax misleads it. `known`: training images, which say where clean features are. uint8 images, on the model's device.
 
     Returns:
-        A panel for `plots.inference_region`, but for its title, and with `labels`. And the measures: the % under attack, `outside` the
+        A panel for `plots.inference_region`, but for its title, and with `labels`; a class is absent where neither an image, clean or
+        attacked, nor a cell of the plane goes to it. And the measures: the % under attack, `outside` the
         clean data, and moved towards the middle of all features; one-sidedness, 1 where the images of a class move one way; the
         ratio of the axes of `stretch`, a median; how many times farther than a random perturbation of the same norm one moves.
     """
@@ -65,14 +66,20 @@ def inference_region(
     noise *= (norm_of(attacked - images) / norm_of(noise)).view(-1, 1, 1, 1)
     z, z_adv, z_noise = (features(model, x) for x in (images, attacked, (images + noise).clamp(0, 1)))
     z_known = features(model, data.to_float(known.images))
-    wrong = torch.stack([predict(model, x).cpu() != labels for x in (images, attacked)])
-    panel = {"clean": z, "adversarial": z_adv, "wrong": wrong, "labels": labels}
+    decided = torch.stack([predict(model, x).cpu() for x in (images, attacked)])
+    plane = decision_plane(model, torch.cat([z, z_adv]))
+    absent = (
+        {*range(len(model.head(z[:1].to(images.device))[0]))}
+        - {*decided.unique().tolist()}
+        - {*np.unique(plane["decision"])}
+    )
+    panel = {"clean": z, "adversarial": z_adv, "wrong": decided != labels, "labels": labels, "absent": sorted(absent)}
 
     shift, axes = z_adv - z, stretch(model, images)
     inwards = ((z_known.mean(0) - z) * shift).sum(1) > 0
     sided = torch.stack([F.normalize(shift[labels == c]).mean(0).norm() for c in labels.unique()])
-    return panel | decision_plane(model, torch.cat([z, z_adv])), {
-        "under attack, %": 100 * float((~wrong[1]).double().mean()),
+    return panel | plane, {
+        "under attack, %": 100 * float((decided[1] == labels).double().mean()),
         "off the clean data, %": outside(z_known, z, z_adv),
         "moved inwards, %": 100 * float(inwards.double().mean()),
         "one-sidedness": float(sided.mean()),

@@ -213,7 +213,8 @@ def evaluate(
         NaN where none, and by transfer: that is the surrogate's), queries (used until success; NaN for other attacks).
 
     Raises:
-        ValueError, TypeError: an unknown attack or surface, a level <= 0, and whatever the attack checks.
+        ValueError, TypeError: an unknown attack or surface, a level <= 0, whatever the attack checks, points that prove nothing
+            (`check_points`), raw logits that decide otherwise than the model.
     """
     if not isinstance(requests, Mapping) or not requests:
         raise ValueError(f'want attacks with their levels, such as {{"pgd_un_50": [1.0]}}, got {requests!r}')
@@ -249,7 +250,11 @@ def evaluate(
             if attack.kind != "queries":
                 options["norm"] = norm
             found = attack.run(seen, images.clone(), labels.clone(), generator=draws, batch_size=size, **options)
-            points = found[0] if attack.kind == "queries" and isinstance(found, tuple) else found
+            if attack.kind == "queries" and not (isinstance(found, tuple) and len(found) == 2):
+                raise TypeError(
+                    f"{attack.label} must return images and how many queries each took, got {type(found).__name__}"
+                )
+            points = found[0] if attack.kind == "queries" else found
             check_points(attack, points, images, norm, options["eps"] if attack.kind == "fixed" else None)
             return found
 
@@ -310,9 +315,13 @@ def evaluate(
 def check_points(attack: Attack, points: Any, images: Tensor, norm: str, eps: float | None) -> None:
     """TypeError or ValueError where an attack returned what proves nothing: no images (N, ...) like those it was given, not finite, or
     outside of [0, 1] or, where it has one, of its ball."""
-    if not isinstance(points, Tensor) or (points.shape, points.dtype) != (images.shape, images.dtype):
-        got = f"{tuple(points.shape)} of {points.dtype}" if isinstance(points, Tensor) else type(points).__name__
-        raise TypeError(f"{attack.label} must return images, {tuple(images.shape)} of {images.dtype}, got {got}")
+
+    def kind(t: Tensor) -> str:
+        return f"{tuple(t.shape)} of {t.dtype} on {t.device}"
+
+    if not isinstance(points, Tensor) or kind(points) != kind(images):
+        got = kind(points) if isinstance(points, Tensor) else type(points).__name__
+        raise TypeError(f"{attack.label} must return images, {kind(images)}, got {got}")
     if not bool(points.isfinite().all()):
         raise ValueError(f"{attack.label} returned numbers that are not finite: they prove nothing")
     if not len(points):

@@ -33,14 +33,19 @@ def _check(logits: Tensor, target: Tensor) -> None:
 def check_s_m(s: float, m: float) -> None:
     """Raise ValueError unless $s \\ge 1$ and $m \\ge 0$, which the paper's conditions need (section 3.2: m > 0; m = 0 is A.2's plain softmax).
     TypeError for what are no numbers; a tensor of no dimension, which can be learned, is one."""
+
+    def seen(value: float | Tensor) -> bool:
+        """Elsewhere, and for a compiler, a look at the value would halt the device."""
+        return not isinstance(value, Tensor) or (value.is_cpu and not torch.compiler.is_compiling())
+
     for name, value in (("s", s), ("m", m)):
         number = value.dim() == 0 if isinstance(value, Tensor) else isinstance(value, Real)
         if isinstance(value, bool) or not number:
             got = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
             raise TypeError(f"{name} must be a number, got {got}")
-    if not (s >= 1 and s < float("inf")):
+    if seen(s) and not (s >= 1 and s < float("inf")):
         raise ValueError(f"s must be at least 1 (section 3.2 of the paper), got {s}")
-    if not (m >= 0 and m < float("inf")):
+    if seen(m) and not (m >= 0 and m < float("inf")):
         raise ValueError(f"m must be at least 0 (section 3.2 of the paper: m > 0; 0 is plain softmax), got {m}")
 
 

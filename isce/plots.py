@@ -117,8 +117,8 @@ def inference_region(panels: Sequence[Panel], *, title: str = "") -> Figure:
 
     Each panel: `title`; `clean`, `adversarial` (N, 2); `wrong` (2, N), which of them the model misclassifies; `decision`
     (H, W), the class predicted over the plane, rows along y; `extent` (left, right, bottom, top) of the centres of that
-    grid's outer cells; `classes`, how many there are: those that the grid has not are named. (Its cells are too coarse to
-    count by, where classes meet.)
+    grid's outer cells; `absent`, the classes that nothing goes to, if that is known. (The cells are too coarse to count by,
+    where classes meet.)
     """
     n = len(_panels(panels))
     figure = Figure(figsize=(4.6 * n, 4.9), layout="constrained")
@@ -144,8 +144,8 @@ def inference_region(panels: Sequence[Panel], *, title: str = "") -> Figure:
             ax.scatter(points[:, 0], points[:, 1], s=9, color=color, alpha=0.75, linewidths=0, label=name, zorder=3)
         ax.plot(*np.stack([clean[:60], adversarial[:60]]).transpose(2, 0, 1), color=BLUE, lw=0.7, alpha=0.6, zorder=2)
         shares = 100 * wrong.mean(1)
-        unseen = ", ".join(map(str, sorted({*range(panel.get("classes", 0))} - {*np.unique(grid).tolist()})))
-        of = f"{panel['title']}, without a region for {unseen}" if unseen else panel["title"]
+        absent = ", ".join(map(str, panel.get("absent", ())))
+        of = f"{panel['title']}: nothing goes to {absent}" if absent else panel["title"]
         ax.set_title(f"{of}\nmisclassified: clean {shares[0]:.0f} %, adversarial {shares[1]:.0f} %")
         ax.set(xlabel="feature 1", ylabel="feature 2", xlim=(left, right), ylim=(bottom, top), aspect="equal")
         ax.grid(visible=False)

@@ -189,8 +189,8 @@ def worst_outcomes(
                 made = wanted - common - strongest
                 if used := own & (met_by_all | made):
                     bits = survivors(attacks, {seed: used}, get(name).random_input)[seed]
-                    enough = strongest | (made if get(name).random_input else set()) if strongest else wanted
-                    if enough <= used or wanted <= used or not bits.any():
+                    enough = strongest | (made if get(name).random_input else set())
+                    if (strongest and enough <= used) or wanted <= used or not bits.any():
                         right[seed] = bits
         return compared
 

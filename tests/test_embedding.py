@@ -107,6 +107,7 @@ def test_what_an_attack_does_to_the_features_of_a_linear_map() -> None:
     assert bool(
         ((moved * away[free]).sum(1) > 0.98 * 0.1).all()
     )  # 50 steps leave little of a random start beside the way
+    assert panel["absent"] == []
     assert panel["wrong"].tolist() == [[False] * 4, [False, False, False, True]]
     assert measured["under attack, %"] == 75.0
     assert measured["moved inwards, %"] == 100.0

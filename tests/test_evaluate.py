@@ -330,10 +330,15 @@ class Returns:
         (lambda x: x * float("nan"), ValueError, "Mine returned numbers that are not finite"),
         (lambda x: x + 3, ValueError, r"Mine must return images in \[0, 1\], got 3 to 4"),
         (lambda x: 1 - x, ValueError, "Mine went .* far in l2, out of its ball of radius 0.3"),
-        (lambda x: x[:3], TypeError, r"Mine must return images, \(40, 1, 8, 8\) of torch.float32, got \(3, 1, 8, 8\)"),
+        (
+            lambda x: x[:3],
+            TypeError,
+            r"Mine must return images, \(40, 1, 8, 8\) of torch.float32 on cpu, got \(3, 1, 8, 8\)",
+        ),
         (lambda x: x.double(), TypeError, "of torch.float64"),
         (lambda x: x.numpy(), TypeError, "got ndarray"),
         (lambda x: None, TypeError, "got NoneType"),
+        (lambda x: x.to("meta"), TypeError, "on cpu, got .* on meta"),
     ],
 )
 def test_what_an_attack_of_ones_own_returns_is_looked_at(
@@ -347,6 +352,14 @@ def test_what_an_attack_of_ones_own_returns_is_looked_at(
     """Else points that prove nothing would count as successes."""
     monkeypatch.setitem(evaluate.ATTACKS, "mine", evaluate.Attack("Mine", Returns(f)))
     with pytest.raises(error, match=words):
+        evaluate.evaluate(digits_isce, split, {"mine": [0.3]})
+
+
+def test_a_black_box_attack_says_how_many_queries_it_took(
+    digits_isce: Classifier, split: data.Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(evaluate.ATTACKS, "mine", evaluate.Attack("Mine", Returns(lambda x: x), "queries"))
+    with pytest.raises(TypeError, match="Mine must return images and how many queries each took, got Tensor"):
         evaluate.evaluate(digits_isce, split, {"mine": [0.3]})
 
 
@@ -379,6 +392,7 @@ def test_raw_logits_must_decide_as_the_model_does(digits_isce: Classifier, split
 
     for raw, words in (
         (lambda x: -digits_isce.raw_logits(x), "decide otherwise than the model on 40 of 40 images"),
+        (lambda x: 1e4 - digits_isce.raw_logits(x), "decide otherwise than the model on 40 of 40 images"),
         (digits_isce.features, r"must be scores of the same classes, \(40, 10\), got \(40, 84\)"),
     ):
         with pytest.raises(ValueError, match=words):

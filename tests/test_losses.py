@@ -63,6 +63,10 @@ def test_a_scale_can_be_learned(f: torch.Tensor, y: torch.Tensor) -> None:
     isce_loss(f.detach(), y, s).sum().backward()  # type: ignore[arg-type]
     assert s.grad is not None
     assert s.grad != 0
+    compiled = torch.compile(isce_loss, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(f.detach(), y, s), isce_loss(f.detach(), y, s))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="s must be at least 1"):
+        isce_loss(f.detach(), y, torch.tensor(0.5))  # type: ignore[arg-type]
 
 
 def test_reductions_and_module(f: torch.Tensor, y: torch.Tensor) -> None:

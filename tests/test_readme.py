@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def test_the_code_runs(digits_isce: Classifier) -> None:
     assert names["survivors"].shape == labels.shape
     assert len(names["rows"]) == 4 * len(images)
     exec(own, names)
-    model = names["Normalized"](digits_isce.raw_logits.__self__.backbone)
+    model = names["Normalized"](torch.nn.Sequential(digits_isce.backbone, digits_isce.head.linear))
     torch.testing.assert_close(model(images).norm(dim=1), torch.ones(len(images)))
     assert len(names["evaluate"](model, names["data"].Split(images, labels), {"fgsm@raw": [1.0]})) == len(images)
 
@@ -65,6 +66,13 @@ def test_the_records_keys_are_named() -> None:
     assert attacked
     assert {key for done in trained for key in [*done, *done["metrics"]]} <= named
     assert {key for done in attacked for key in [*done, *done["results"][0], *done.get("minimal", {})]} <= named
+
+
+def test_the_attacks_alone_import_torch_and_numpy() -> None:
+    code = "import sys, isce.attacks; print([m for m in ('scipy', 'pandas', 'sklearn', 'matplotlib', 'torchvision') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+    assert "`isce.attacks` alone imports torch and NumPy" in TEXT
 
 
 def test_make_targets_exist() -> None:

@@ -322,8 +322,8 @@ def test_another_record_takes_no_seed_from_the_worst_case(
 def test_comparisons_under_the_strongest_attack_need_no_other_that_is_common(
     digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two methods are compared under what both have met and what is made for one; the strongest, or all, must be among it. Which
-    seeds count does not go by what they keep."""
+    """Two methods are compared under what both have met and what is made for one; the strongest, or all, must be among it, but
+    for a seed of which nothing is left."""
     monkeypatch.setenv("ISCE_RUNS", str(tmp_path))
     (strongest,) = digits.strongest.split(",")
     profile = dataclasses.replace(digits, networks={}, seeds=[0, 1, 2], adaptive={"isce": "pgd_un_100"})
