@@ -73,7 +73,7 @@ FINDINGS = [
     ("results/README.md", "cpu cifar10 cnn8 deepfool_50 larger", "After 5 epochs (three seeds) {isce:±} against {sce:±}, and {isce, deepfool_50@raw:±}"),
     ("results/README.md", f"{CIFAR_CNN} deepfool_50 larger", "Random has {random}, AT {at}, MMC {mmc}, ArcFace {arcface} ({arcface, deepfool_50@raw} on its raw logits), label smoothing {label_smoothing}, L-GM {lgm} and center loss {center}"),
     ("results/README.md", f"{MNIST_LENET} deepfool_50 larger", "loses it in the same way: LeNet-5 {norm_only} and {norm_only, deepfool_50@raw:.0f} % (MNIST, ε = 2; outputs and raw logits; I-SCE: {isce} and {isce, deepfool_50@raw:.0f})"),
-    ("results/README.md", f"{CIFAR_CNN} deepfool_50 larger", "the 8-layer CNN {norm_only:0 of 1000} and {norm_only, deepfool_50@raw:0 of 1000} % after 60 epochs (seed 0)"),
+    ("results/README.md", f"{CIFAR_CNN} deepfool_50 larger", "the 8-layer CNN {norm_only:each} and, on raw logits, {norm_only, deepfool_50@raw:each} % after 60 epochs (two seeds)"),
     ("results/README.md", "cpu cifar10 cnn8 deepfool_50 larger", "{norm_only:.0f} and {norm_only, deepfool_50@raw} % after 5"),
     ("results/README.md", f"{MNIST_RES} deepfool_50 larger", "ResNet-32 {norm_only:±} and {norm_only, deepfool_50@raw:±} % (MNIST)"),
     ("results/README.md", f"{CIFAR_RES} deepfool_50 larger", "{norm_only} and {norm_only, deepfool_50@raw} % (CIFAR-10)"),
@@ -130,7 +130,7 @@ FINDINGS = [
     ("results/README.md", f"{CIFAR_CNN} pgd_un_50 smaller", "and {isce, pgd_un_50@raw:each} % of its 8-layer CNN (two seeds) instead of {isce:each} (SCE: {sce:each});"),
     ("results/README.md", f"{CIFAR_CNN} deepfool_50 larger", ", and with the 8-layer CNN (two seeds) {isce, deepfool_50@inference:each} instead of {isce:each} %."),
     ("results/README.md", f"{CIFAR_RES} pgd_un_50 smaller", "Of ArcFace {arcface, pgd_margin_50} % are left by PGD on the margin (the cross-entropy: {arcface}), of center loss {center, pgd_margin_50} ({center}), of AT {at, pgd_margin_50} ({at}); outputs times 20 leave {isce, pgd_un_50@x20} % of I-SCE ({isce}), and points that mislead the SCE network {isce, pgd_un_50@transfer}."),
-    ("results/README.md", f"{CIFAR_RES} apgd_ce smaller", "APGD on the cross-entropy leaves {isce, apgd_ce} % of I-SCE there, {sce, apgd_ce} of SCE, {label_smoothing, apgd_ce} of label smoothing and {mmc, apgd_ce} of MMC."),
+    ("results/README.md", f"{CIFAR_RES} apgd_ce smaller", "APGD on the cross-entropy leaves {isce, apgd_ce} % of I-SCE there, {sce, apgd_ce} of SCE, {label_smoothing, apgd_ce} of label smoothing, {mmc, apgd_ce} of MMC and {at, apgd_ce} of AT; PGD-50 on ArcFace's raw logits {arcface, pgd_un_50@raw} % ({arcface, pgd_un_50} on its outputs)."),
     ("results/README.md", f"{MNIST_LENET} fab smaller", "One of its four, FAB, is lame on ArcFace's normalised outputs (it alone leaves {arcface_unit, fab:0 of 1000} % with seed 0, of SCE {sce, fab:0 of 1000}); AutoAttack on its raw logits has not been run."),
     ("README.md", f"{MNIST_RES} pgd_un_50 smaller", "on one of four networks (ResNet-32 on MNIST, by {isce-sce, autoattack, smaller} points with its three seeds, where PGD-50 has it ahead by {isce-sce}), and behind on another;"),
 ]  # fmt: skip
