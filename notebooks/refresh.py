@@ -1,6 +1,7 @@
 """Run notebooks with their default parameters and write them back with clean outputs: `make notebooks`.
 
     python notebooks/refresh.py [train attack ...]      # all of them by default
+    ISCE_RUNS=... python notebooks/refresh.py report    # of a copy of runs/ after `make replicate`, without runs/digits: as it is committed
 
 What nbval compares is what is committed here, so progress bars (stderr), timings and papermill's metadata are dropped.
 """
