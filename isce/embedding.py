@@ -58,7 +58,8 @@ def inference_region(
     """
     images, labels = data.to_float(test.images), test.labels.cpu()
     with torch.no_grad():
-        first, second = model.raw_logits(images).topk(2, dim=1).values.T
+        raw = model.raw_logits(images)
+    first, second = raw.topk(2, dim=1).values.T
     surface = Rescaled(RawLogits(model), 1 / float((first - second).median()))
     key = draw_key(torch.Generator().manual_seed(seed))
     attacked = train.adversarial_images(surface, images, test.labels, eps, steps, key)
@@ -68,11 +69,7 @@ def inference_region(
     z_known = features(model, data.to_float(known.images))
     decided = torch.stack([predict(model, x).cpu() for x in (images, attacked)])
     plane = decision_plane(model, torch.cat([z, z_adv]))
-    absent = (
-        {*range(len(model.head(z[:1].to(images.device))[0]))}
-        - {*decided.unique().tolist()}
-        - {*np.unique(plane["decision"])}
-    )
+    absent = {*range(raw.shape[1])} - {*decided.unique().tolist()} - {*np.unique(plane["decision"])}
     panel = {"clean": z, "adversarial": z_adv, "wrong": decided != labels, "labels": labels, "absent": sorted(absent)}
 
     shift, axes = z_adv - z, stretch(model, images)

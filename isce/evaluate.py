@@ -6,7 +6,7 @@ before their normalisation. Whatever the attack saw, its images are judged by th
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -223,7 +223,8 @@ def evaluate(
     check_numbers(norm, batch_size=batch_size)
     if not whole(seed):
         raise TypeError(f"seed must be a whole number, got {seed!r}")
-    decide = partial(predict, batch_size=int(batch_size or as_coded.BATCH))
+    judged_at_once = int(batch_size or as_coded.BATCH)
+    decide = partial(predict, batch_size=judged_at_once)
     asked = [(name, levels) for names, levels in requests.items() for name in parse(names) or [names]]
     for name, _ in asked:
         attack_of(name)
@@ -273,9 +274,13 @@ def evaluate(
             for level in levels:
                 yield level, run(eps=level), None, None
 
-    def outputs_drawn(of: nn.Module) -> Tensor:
-        with random.drawing(seed, images.device):
-            return outputs_of(of, images, int(batch_size or as_coded.BATCH))
+    @cache  # however many attacks look at them
+    def check_raw() -> None:
+        found = []
+        for of in (model, attacks.RawLogits(model)):
+            with random.drawing(seed, images.device):  # the same draws for both
+                found.append(outputs_of(of, images, judged_at_once))
+        check_decisions(*found)
 
     with (
         random.drawing(seed, images.device),  # of what a randomised model draws
@@ -288,7 +293,7 @@ def evaluate(
             check_levels(name, levels)
             seen = surface_of(model, surface, surrogate)
             if surface == "raw":
-                check_decisions(*(outputs_drawn(one) for one in (model, seen)))
+                check_raw()
             stop = early_stop and surface != "transfer"
             for level, points, smallest, used in at_levels(attack, seen, levels, stop):
                 if surface == "transfer" and attack.kind != "queries":

@@ -31,6 +31,7 @@ from isce.record import atomic, figures_dir, wilson
 Array = NDArray[Any]
 Panel = Mapping[str, Any]
 PETROFF10 = "#3f90da #ffa90e #bd1f01 #94a4a2 #832db6 #a96b59 #e76300 #b9ac70 #717581 #92dadd".split()  # noqa: SIM905
+OF_TABLES = "ε of the tables"  # what dotted lines are, where nothing else is said
 INK, GREY, ORANGE, BLUE, RED = "#222222", "#94a4a2", "#e76300", "#3f90da", "#bd1f01"
 METHOD_COLORS = {"sce": INK, "label_smoothing": "#ffa90e", "center": GREY, "lgm": "#832db6", "arcface": "#a96b59"}
 METHOD_COLORS |= {"mmc": ORANGE, "random": "#5bb8bc", "at": BLUE, "isce": RED, "norm_only": "#e08a7d"}
@@ -699,7 +700,7 @@ def accuracy_curve(
     *,
     title: str = "",
     levels: Sequence[float] = (),
-    level: str = "ε of the tables",
+    level: str = OF_TABLES,
     marks: Mapping[str, Mapping[float, float]] | None = None,
     xlabel: str = "perturbation, L2 norm",
     ylabel: str = "accuracy",
@@ -768,7 +769,7 @@ def _legend_below(
     levels: Sequence[float] = (),
     further: Sequence[Line2D] = (),
     columns: int = 5,
-    level: str = "ε of the tables",
+    level: str = OF_TABLES,
 ) -> None:
     handles = [Line2D([], [], **style) for style in _styles(names)]
     if levels:

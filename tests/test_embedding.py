@@ -104,9 +104,8 @@ def test_what_an_attack_does_to_the_features_of_a_linear_map() -> None:
     free = (clean - 0.5).abs().amax(1) < 0.4  # not stopped by black or white
     moved = (panel["adversarial"] - clean)[free]
     torch.testing.assert_close(moved.norm(dim=1), torch.full((3,), 0.1), atol=1e-5, rtol=0)
-    assert bool(
-        ((moved * away[free]).sum(1) > 0.98 * 0.1).all()
-    )  # 50 steps leave little of a random start beside the way
+    along = (moved * away[free]).sum(1)
+    assert bool((along > 0.98 * 0.1).all())  # 50 steps leave little of a random start beside the way
     assert panel["absent"] == []
     assert panel["wrong"].tolist() == [[False] * 4, [False, False, False, True]]
     assert measured["under attack, %"] == 75.0

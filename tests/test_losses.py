@@ -200,11 +200,8 @@ def test_center_distance() -> None:
         (lambda f, y: isce_loss(f, y + 1), ValueError, "0..9"),
         (lambda f, y: isce_loss(f, y - 1), ValueError, "0..9"),
         (lambda f, y: ISCELoss(s=0.5), ValueError, "s must be at least 1"),
-        (
-            lambda f, y: ISCELoss(torch.ones(10)),
-            TypeError,
-            r"s must be a number, got a tensor of shape \(10,\)",
-        ),  # CE's weight
+        # as nn.CrossEntropyLoss takes its weight
+        (lambda f, y: ISCELoss(torch.ones(10)), TypeError, r"s must be a number, got a tensor of shape \(10,\)"),
         (lambda f, y: ISCELoss(s="1.0"), TypeError, "s must be a number, got '1.0'"),
         (lambda f, y: ISCELoss(m=None), TypeError, "m must be a number, got None"),
         (lambda f, y: isce_loss(f, y, m=False), TypeError, "m must be a number, got False"),

@@ -161,9 +161,8 @@ def test_figures_pass_through(page: Path) -> None:
     assert all(f"<td>{name} 19</td>" in body for name in FIGURES)
     assert "<p>z(s, m) &lt; 1 &amp; more</p>" in body
     assert body.count("run 2026-01-02T03:04 with n = 3.") == len(FIGURES)
-    assert (
-        report.FIGURES["gradient_masking"] not in body
-    )  # no notebook of it: not run, and the cell says so in one line
+    # there is no notebook of it: not run, which the report's cell says in one line
+    assert report.FIGURES["gradient_masking"] not in body
 
 
 def test_plotly_is_left_out_where_nothing_turns(tmp_path: Path) -> None:
