@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from typing import Annotated, Any, NotRequired
 
 import yaml
@@ -325,6 +326,20 @@ class Profile:
             found[f"Figure 4, {block}/{net}"] = self.embeddings(block)
         found["arm A"] = self.arm_a()
         return {name: asked for name, asked in found.items() if asked}
+
+    def further(self) -> list[Evaluation]:
+        """Not asked for, but shown where somebody made it: attacks `at_smaller` radius, `everything`, `longer_simba`, and Figure 3
+        on test images, on the logits before their normalisation, and of SCE."""
+        found = [self.at_smaller(*run[:3], attack, run[3]) for run in self.runs for attack in self.optional]
+        for block, backbone in self.nets:
+            found += [*self.longer_simba(block, backbone)]
+            found += [e for m in ("isce", "sce") for e in self.everything(block, backbone, m)]
+        for block, backbone in paper.ABLATION:
+            plain = self.ablation_spec(block, backbone, "sce")
+            for attack, split in product((*paper.ABLATION_ATTACKS, "deepfool_50@raw"), ("validation", "test")):
+                grid, same = self.ablation(block, backbone, attack, split)
+                found += [*grid, *same, dataclasses.replace(grid[0], spec=plain)]
+        return found
 
     def arm_a(self) -> list[Evaluation]:
         """What arm A needs: ResNet-32 as coded, with I-SCE and with SCE, on clean images and under `as_coded`'s attacks."""

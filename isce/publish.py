@@ -1,7 +1,5 @@
 """What is committed of a profile: its records under results/, and the first seed's weights."""
 
-import dataclasses
-import itertools
 import os
 import shutil
 import sys
@@ -19,7 +17,6 @@ from isce import record
 from isce.evaluations import Evaluation, find, of_any, path_of, read_record
 from isce.methods import METHODS
 from isce.pages import update_readme, write
-from isce.paper import ABLATION, ABLATION_ATTACKS
 from isce.profiles import load
 from isce.train import Spec, as_half, epochs_in, read_checkpoint
 
@@ -31,43 +28,23 @@ def publish(name: str) -> list[str]:
     them (`share_weights`), so that `load_or_train` need not train; of a training that has only begun its checkpoint, with which
     another machine goes on. A record there of fewer images than its successor's goes, unless another profile asks for it. Returns
     the records' paths under results/."""
-    profile, wanted = load(name), []
-    weighty: set[Path] = set()  # of those networks the weights are copied, too
+    profile, evaluations = load(name), asked_of(name)
+    kept = {e.path for path in record.config_dir().glob("*.yaml") if path.stem != name for e in asked_of(path.stem)}
+    figure1 = [profile.spec("mnist", "lenet5", method, embedding_dim=2) for method in ("sce", "isce")]
+    specs = {spec.run_id: spec for spec in [*(e.spec for e in evaluations), *figure1]}
+    wanted: list[Path] = []
+    for spec in specs.values():
+        measured = sorted(path for pattern in ("*.json", "checks/*.json") for path in spec.folder.glob(pattern))
+        wanted += [spec.trained().folder / "result.json", *measured]
     gone: dict[Path, Path] = {}  # of results/: what goes, and what must be there first
-    others = [load(path.stem) for path in record.config_dir().glob("*.yaml") if path.stem != name]
-    kept = {e.path for other in others for run in other.runs for e in other.evaluations(*run)}
-    for run in profile.runs:
-        spec = profile.spec(*run)
-        wanted.append(spec.trained().folder / "result.json")
-        if spec.seed == profile.seeds_of(*run[:2])[0]:
-            weighty.add(wanted[-1])
-        further = [profile.at_smaller(*run[:3], attack, run[3]) for attack in profile.optional]
-        for evaluation in [*profile.evaluations(*run), *further]:
-            done = find(evaluation)
-            wanted.append(evaluation.path if done is None else path_of(evaluation, done))
-            gone |= dict.fromkeys(superseded(evaluation, done, kept), record.committed(wanted[-1]))
-        wanted += [*sorted(spec.folder.glob("checks/*.json")), spec.folder / "theory.json", spec.folder / "curves.json"]
-    for e in profile.arm_a():
-        wanted += [e.spec.folder / "result.json", e.path]
-        weighty |= {e.spec.folder / "result.json"} if e.spec.seed == profile.seeds[0] else set()
-    for m in ("sce", "isce"):  # of Figure 1, as its notebook draws it
-        folder = profile.spec("mnist", "lenet5", m, embedding_dim=2).folder
-        wanted += [folder / "result.json", folder / "inference_region.json"]
-        weighty.add(folder / "result.json")
-    wanted += [e.path for net in profile.nets for m in ("isce", "sce") for e in profile.everything(*net, m)]
-    wanted += [e.path for net in profile.nets for e in profile.longer_simba(*net)]
-    for block, backbone in ABLATION:
-        plain = profile.ablation_spec(block, backbone, "sce")
-        for attack, split in itertools.product((*ABLATION_ATTACKS, "deepfool_50@raw"), ("validation", "test")):
-            grid, same = profile.ablation(block, backbone, attack, split)
-            for e in [*grid, *same, dataclasses.replace(grid[0], spec=plain)]:
-                wanted += [e.spec.folder / "result.json", e.path]
-    drawn = [e for block in profile.figures["embedding"] for e in profile.embeddings(block)]
-    for e in drawn:
-        folder = e.spec.folder
-        wanted += [folder / "result.json", folder / "separation.json", e.path]
-        weighty.add(folder / "result.json")
-    specs = {s.run_id: s for s in [*(profile.spec(*run) for run in profile.runs), *(e.spec for e in drawn)]}
+    for evaluation in evaluations:
+        done = find(evaluation)
+        wanted.append(evaluation.path if done is None else path_of(evaluation, done))
+        gone |= dict.fromkeys(superseded(evaluation, done, kept), record.committed(wanted[-1]))
+    shared = [profile.spec(*run) for run in profile.runs if run[3] == profile.seeds_of(*run[:2])[0]]
+    shared += [e.spec for e in profile.arm_a() if e.spec.seed == profile.seeds[0]]
+    shared += [*figure1, *(e.spec for block in profile.figures["embedding"] for e in profile.embeddings(block))]
+    weighty = {spec.trained().folder / "result.json" for spec in shared}  # whose weights are copied, too
     copied, torn = [], would_be_torn(wanted, specs, gone)
     for path in dict.fromkeys(wanted):
         read = read_record if path.parent.name == "attacks" else record.read_json  # no damaged one over a good one
@@ -84,6 +61,12 @@ def publish(name: str) -> list[str]:
         if path.relative_to(record.results_dir()).parts[0] not in torn and successor.is_file():
             path.unlink()
     return copied
+
+
+def asked_of(name: str) -> list[Evaluation]:
+    """What a profile asks for, and what it publishes where somebody made it."""
+    profile = load(name)
+    return [*(e for part in profile.parts().values() for e in part), *profile.further()]
 
 
 def main(name: str) -> None:
