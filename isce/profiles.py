@@ -332,7 +332,7 @@ class Profile:
         on test images, on the logits before their normalisation, and of SCE."""
         found = [self.at_smaller(*run[:3], attack, run[3]) for run in self.runs for attack in self.optional]
         for block, backbone in self.nets:
-            found += [*self.longer_simba(block, backbone)]
+            found += self.longer_simba(block, backbone)
             found += [e for m in ("isce", "sce") for e in self.everything(block, backbone, m)]
         for block, backbone in paper.ABLATION:
             plain = self.ablation_spec(block, backbone, "sce")

@@ -64,17 +64,21 @@ def test_publish_takes_nothing_away_whose_successor_is_not_there(
     assert json.loads(there.read_text()) == done
 
 
-def test_publish_leaves_what_another_profile_asks_for(
-    digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "attack", ["deepfool_10", "apgd_dlr"]
+)  # asked for; at the smaller radius only shown where it was made
+def test_publish_leaves_what_another_profile_asks_for_or_shows(
+    attack: str, digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ISCE_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr(record, "results_dir", lambda: tmp_path / "results")
     few = dataclasses.replace(digits, n=15)
     monkeypatch.setattr(publish, "load", lambda name: digits if name == "digits" else few)
     for name, profile in (("cpu", few), ("digits", digits)):
-        load_or_evaluate(profile.evaluation("mnist", "lenet5", "isce", "deepfool_10"), "cpu", False)
+        asked = profile.at_smaller if attack in profile.optional else profile.evaluation
+        load_or_evaluate(asked("mnist", "lenet5", "isce", attack), "cpu", False)
         publish.publish(name)
-    made = (tmp_path / "results").rglob("deepfool_10-*.json")
+    made = (tmp_path / "results").rglob(f"{attack}-*.json")
     assert sorted(json.loads(path.read_text())["n"] for path in made) == [15, digits.n]
 
 
