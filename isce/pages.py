@@ -91,7 +91,7 @@ def claims(names: Sequence[str]) -> str:
         if table.empty:
             table = wide[["claim", "the paper"]].assign(**{"judged on": [claim.where for claim in CLAIMS.values()]})
         table[f"{name}: as written"] = written.where(written != "", theory)
-        table[f"{name}: properly attacked"] = attacked
+        table[f"{name}: properly attacked"] = attacked.where(attacked != "", verdicts.NOT_ASKED)
     return str(table.to_markdown(index=False))
 
 
