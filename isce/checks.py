@@ -2,7 +2,7 @@
 
 Masking: the attack fails because the model misleads it, not because there is no adversarial image. A check is a pure
 function of what was measured; `run_checks` measures. One rule decides wherever two attacks are compared image by image:
-the second must not fell, alone, more than TOLERANCE of the images; an exact one-sided binomial test at LEVEL decides
+at most TOLERANCE of the images may be fooled by the second alone; an exact one-sided binomial test at LEVEL decides
 whether it does (of 100 images 7, of 1,000 images 32; one image can show nothing). Attacks share their starts, so that longer and restarted runs
 contain the shorter ones. What a masked model looks like, `MASKS` shows: each check fires on one of them at least.
 
@@ -262,10 +262,13 @@ def run_checks(
 
     Args:
         model: images in [0, 1] -> logits (N, K); its `raw_logits`, if it has them, are compared with its outputs.
-        images (N, ...) in [0, 1], labels (N,). eps: pixel units; tells most where neither all images fall nor none.
+        images (N, ...) in [0, 1], labels (N,). eps: on the [0, 1] pixel scale; most informative where PGD fools some images and not all.
         surrogate: the model to transfer from. seed: of starts, noise, and a random model's own draws.
         steps, restarts, objective: of PGD, the attack in question (steps: of DeepFool too). queries: Square's. draws: of
             random noise.
+
+    Returns:
+        A `Check` for each, in the order of `only`, or of `SOURCES`.
 
     Raises:
         ValueError, TypeError: bad input, as in `isce.attacks`; no image that the model has right. A model without a gradient is

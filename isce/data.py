@@ -21,8 +21,10 @@ from isce.record import choose, data_dir, lock
 
 @dataclass(frozen=True)
 class Split:
-    images: Tensor  # uint8 (N, C, H, W)
-    labels: Tensor  # int64 (N,)
+    """Images (N, C, H, W), uint8 as the data sets here, or floats in [0, 1] of your own, and labels (N,) int64."""
+
+    images: Tensor
+    labels: Tensor
 
     def to(self, device: torch.device | str) -> "Split":
         return Split(self.images.to(device), self.labels.to(device))
@@ -172,7 +174,7 @@ def check_n(n: int | None, most: int, what: str = "images") -> int:
     if n is None:
         return most
     if isinstance(n, bool) or not isinstance(n, Integral) or not 1 <= n <= most:
-        raise ValueError(f"n must be a whole number of the {most} {what}, got {n!r}")
+        raise ValueError(f"n must be a whole number from 1 to {most} {what}, got {n!r}")
     return int(n)
 
 
@@ -184,7 +186,7 @@ def subset(split: Split, n: int | None) -> Split:
 
 
 def to_float(images: Tensor) -> Tensor:
-    """uint8 (N, C, H, W) to float32 in [0, 1]. TypeError for others, which would be divided by 255 in vain."""
+    """uint8 (N, C, H, W) to float32 in [0, 1]. TypeError for others, whose pixels may not be 0 to 255."""
     if images.dtype != torch.uint8:
         raise TypeError(f"want uint8 images, 0 to 255, got {images.dtype}")
     return images.float() / 255

@@ -1,4 +1,4 @@
-"""What Figures 1, 2 and 4 are about, measured: where features lie, how far classes are apart, what moves them and whither."""
+"""What Figures 1, 2 and 4 are about, measured: where features lie, how far classes are apart, what moves them and where to."""
 
 from collections.abc import Callable
 from typing import Any

@@ -42,7 +42,8 @@ KINDS = ("fixed", "as_coded", "minimal", "queries", "clean")
 class Attack:
     """How an attack of `isce.attacks` is run at a list of levels.
 
-    kind `fixed`: once per level, a radius. `as_coded`: the same with its own ε, a step or an overshoot: it has no ball.
+    label: its printed name. run: the attack, called as those of `isce.attacks`. early_stop: whether it takes that argument.
+    kind `fixed`: once per level, a radius. `as_coded`: once per value of the script's own ε, a step or an overshoot, in no ball.
     `minimal`: once; the perturbation found is scaled back to each level if it is longer, and tested. `queries`: once per
     level, a step size, within a query budget. `clean`: no attack.
     """
@@ -137,7 +138,8 @@ def label(name: str) -> str:
 
 
 def surface_of(model: nn.Module, surface: str, surrogate: nn.Module | None = None) -> nn.Module:
-    """What the attack sees of a model: one of `SURFACES`, or if "" its outputs. Raises ValueError where it has no such surface."""
+    """What the attack sees of a model: one of `SURFACES`, or if "" its outputs. Raises ValueError
+    or TypeError where it has no such surface."""
     if not surface:
         return model
     match record.choose("surface", surface, SURFACES):
@@ -197,15 +199,15 @@ def evaluate(
         model: from images in [0, 1] to outputs whose argmax is the decision; judged in eval mode.
         split: images (N, C, H, W), uint8 or floats in [0, 1], and labels (N,), on the model's device: your own as
             `isce.data.Split(images, labels)`.
-        requests: attack name (or group, as for `parse`) -> levels, such as `{"pgd_un_50": [1.0, 2.0], "simba": [0.2]}`: radii in `norm`, l2 or linf, or
-            SimBA step sizes.
-        queries: SimBA's budget per image. seed: of targets, random starts, orders, and a random model's own draws: these go on from
-            attack to attack, so that what one row shows of such a model depends on what is asked for with it.
+        requests: attack name (or group, as for `parse`) -> levels, such as `{"pgd_un_50": [1.0, 2.0], "simba": [0.2]}`: radii in `norm`, or
+            SimBA step sizes, on the [0, 1] pixel scale. norm: l2 or linf.
+        queries: SimBA's budget per image. seed: of targets, random starts, orders, and a random model's own draws. The
+            model's draws go on from attack to attack, so that its rows depend on what else is asked for.
         batch_size: images at a time, attacked and judged; None: as many as suit the attack, and 256 to judge.
         surrogate: for attacks named `...@transfer`, whose points are moved on to each radius (`to_the_edge`).
         early_stop: of PGD, APGD and AutoAttack; False for models that decide anew in every pass (`isce.attacks.pgd`). On a
             surrogate they never stop early: a point just behind its boundary says little about another model. The other attacks
-            always do, and leave as it is an image that a pass, or the surrogate, has wrong from the start.
+            always do, and return unchanged what the pass that they see, or the surrogate, misclassifies at the start.
 
     Returns:
         A row per image, attack and level: image, attack, level, label, clean (the model's decision), adversarial (its
@@ -214,7 +216,7 @@ def evaluate(
 
     Raises:
         ValueError, TypeError: an unknown attack or surface, a level <= 0, whatever the attack checks, points that prove nothing
-            (`check_points`), raw logits that decide otherwise than the model.
+            (`check_points`), raw logits that disagree with the model's decisions.
     """
     if not isinstance(requests, Mapping) or not requests:
         raise ValueError(f'want attacks with their levels, such as {{"pgd_un_50": [1.0]}}, got {requests!r}')

@@ -95,8 +95,8 @@ class Evaluation:
 def load_or_evaluate(evaluation: Evaluation, device: str = "auto", progress: bool = True) -> dict[str, Any]:
     """The record of an evaluation, read from its file, or made there first (its model trained if need be).
 
-    A record whose model has been trained anew since is made again. One of the same attack on fewer images is gone on with, and
-    of one on more the first are taken: what happens to an image depends on no other (but for arm A's batch norm, and the draws of
+    A record whose model has been trained anew since is made again. One of the same attack on fewer images is extended; of one on
+    more the first n are taken: what happens to an image depends on no other (but for arm A's batch norm, and the draws of
     Random, which are by place in a batch). Schema: README.md, "Records".
     """
     if (done := _valid(evaluation)) is not None:

@@ -24,7 +24,7 @@ def _check(logits: Tensor, target: Tensor) -> None:
         raise TypeError(
             f"target holds class indices and must be int64, got {target.dtype}: give target.long() if they are indices"
         )
-    if not target.is_cpu or torch.compiler.is_compiling():  # elsewhere a look at the values would halt the device
+    if not target.is_cpu or torch.compiler.is_compiling():  # on a GPU, reading the values would force a sync
         return
     if len(target) and (int(target.min()) < 0 or int(target.max()) >= logits.shape[1]):
         raise ValueError(f"target must lie in 0..{logits.shape[1] - 1}, got {int(target.min())}..{int(target.max())}")
@@ -32,10 +32,10 @@ def _check(logits: Tensor, target: Tensor) -> None:
 
 def check_s_m(s: float, m: float) -> None:
     """Raise ValueError unless $s \\ge 1$ and $m \\ge 0$, which the paper's conditions need (section 3.2: m > 0; m = 0 is A.2's plain softmax).
-    TypeError for what are no numbers; a tensor of no dimension, which can be learned, is one."""
+    TypeError for anything but a number; a 0-dimensional tensor (a learnable parameter) is accepted."""
 
     def seen(value: float | Tensor) -> bool:
-        """Elsewhere, and for a compiler, a look at the value would halt the device."""
+        """Whether the value can be read without a sync of the device or a break of the compiler's graph."""
         return not isinstance(value, Tensor) or (value.is_cpu and not torch.compiler.is_compiling())
 
     for name, value in (("s", s), ("m", m)):
@@ -50,8 +50,8 @@ def check_s_m(s: float, m: float) -> None:
 
 
 def normalize_logits(f: Tensor) -> Tensor:
-    r"""$f / \lVert f \rVert_2$ over the $K$ classes (section 3.2). Shape (N, K) in and out; a zero vector stays zero, and in
-    float32 one shorter than 1e-18 or longer than 1e19 is not made one of length 1."""
+    r"""$f / \lVert f \rVert_2$ over the $K$ classes (section 3.2). Shape (N, K) in and out. A zero vector stays zero, and in
+    float32 vectors of norm below 1e-18 or above 1e19 are not scaled to unit length."""
     norm = torch.linalg.vector_norm(f, dim=1, keepdim=True)
     return f / norm.masked_fill(norm == 0, 1)  # at zero the gradient is that of f itself, and not infinite
 
@@ -59,7 +59,8 @@ def normalize_logits(f: Tensor) -> Tensor:
 def inference_logits(f: Tensor, index: Tensor, s: float = 1.0, m: float = 0.1) -> Tensor:
     r"""The inference softmax's logits (equation 2): $s f_i + m$ at class $i$ = `index`, $f_j$ elsewhere.
 
-    In training $i$ is the label, at inference the argmax, so that the decision stays. Shapes (N, K), (N,) -> (N, K).
+    In training $i$ is the label, at inference the argmax, so that the decision stays. Neither normalises f nor checks s and m.
+    Shapes (N, K), (N,) int64 -> (N, K).
     """
     i = index.unsqueeze(1)
     return f.scatter(1, i, s * f.gather(1, i) + m)
@@ -78,7 +79,8 @@ def label_smoothing_loss(f: Tensor, y: Tensor, smoothing: float = 0.1) -> Tensor
 
 
 def center_distance(z: Tensor, y: Tensor, centers: Tensor) -> Tensor:
-    r"""$\frac12 \lVert z - c_y \rVert^2$ (Wen et al. 2016, equation 2). Features (N, d), centres (K, d) -> (N,)."""
+    r"""$\frac12 \lVert z - c_y \rVert^2$ (Wen et al. 2016, equation 2). Features (N, d), labels (N,) int64, centres (K, d)
+    -> (N,)."""
     return (z - centers[y]).square().sum(1) / 2
 
 
@@ -86,7 +88,7 @@ def gaussian_logits(z: Tensor, means: Tensor, y: Tensor | None = None, alpha: fl
     r"""L-GM's logits $-\frac12 \lVert z - \mu_k \rVert^2$, unit covariance (Wan et al. 2018); with labels, the margin.
 
     In training the distance to the right class is enlarged to $(1 + \alpha)\,\frac12 \lVert z - \mu_y \rVert^2$.
-    Features (N, d), means (K, d) -> (N, K).
+    Features (N, d), labels (N,) int64, means (K, d) -> (N, K).
     """
     distance = (z.unsqueeze(1) - means).square().sum(2) / 2
     if y is not None and alpha:
@@ -95,7 +97,8 @@ def gaussian_logits(z: Tensor, means: Tensor, y: Tensor | None = None, alpha: fl
 
 
 def lgm_loss(z: Tensor, y: Tensor, means: Tensor, alpha: float = 1.0, lam: float = 0.1) -> Tensor:
-    r"""L-GM: cross-entropy of the margin logits $+\ \lambda\,\frac12\lVert z - \mu_y\rVert^2$ (Wan et al. 2018). -> (N,)."""
+    r"""L-GM: cross-entropy of the margin logits $+\ \lambda\,\frac12\lVert z - \mu_y\rVert^2$ (Wan et al. 2018). Shapes as in
+    `gaussian_logits`, -> (N,); alpha: the margin, `lam`: the weight of the features' likelihood, both at least 0."""
     logits = gaussian_logits(z, means, y, alpha)
     return softmax_cross_entropy(logits, y) + lam * center_distance(z, y, means)
 
@@ -104,7 +107,8 @@ def arcface_logits(cosine: Tensor, y: Tensor | None = None, s: float = 30.0, m: 
     r"""ArcFace: $s \cos(\theta_y + m)$ at the label, $s \cos\theta_j$ elsewhere (Deng et al. 2019, equation 3).
 
     Where $\theta_y + m > \pi$ the target is continued by $\cos\theta_y - m \sin m$, so that it stays decreasing in
-    $\theta_y$ (the authors' remedy). Without labels: $s \cos\theta$, as at inference. (N, K) -> (N, K).
+    $\theta_y$ (the authors' remedy). Without labels: $s \cos\theta$, as at inference.
+    cosine (N, K) in [-1, 1], labels (N,) int64, s > 0, m in radians -> (N, K).
     """
     if y is None:
         return s * cosine
@@ -180,10 +184,11 @@ def isce_loss(logits: Tensor, target: Tensor, s: float = 1.0, m: float = 0.1, no
 
     Args:
         logits: (N, K), finite. target: (N,) int64 class indices.
-        s: scale of the right class, at least 1. m: margin added to the right class, at least 0.
+        s: scale of the right class, at least 1. m: margin added to the right class, at least 0. Either may be a learnable tensor.
+        normalize: divide each sample's logits by their L2 norm first; no change where they have length 1 already.
 
     Returns:
-        (N,) losses in nats, of half precision logits in float32.
+        (N,) losses in nats; in float32 where the logits are half precision.
 
     Raises:
         ValueError, TypeError: wrong shapes, dtypes, s < 1, m < 0, and on a CPU labels out of range (on a GPU CUDA stops at those).
@@ -198,11 +203,12 @@ def isce_loss(logits: Tensor, target: Tensor, s: float = 1.0, m: float = 0.1, no
 class ISCELoss(nn.Module):
     """`isce_loss` as a drop-in for `nn.CrossEntropyLoss`: logits (N, K) and target (N,) to a scalar, or (N,) unreduced.
 
-    At inference the decision is the argmax as before; `isce.models.InferenceTransform` gives the paper's probabilities.
-    Class indices alone: no class weights, no `ignore_index`, no soft targets. They are looked at, which `torch.func.vmap` does not allow.
+    s, m, normalize: as there. At inference take the argmax as usual. For the paper's probabilities wrap a model that returns
+    `normalize_logits(logits)` in `isce.models.InferenceTransform`, and take the softmax of that. Targets are class indices (int64): no
+    class weights, no `ignore_index`, no soft targets; on a CPU their range is checked, so `torch.func.vmap` does not work there.
 
     Raises:
-        ValueError, TypeError: s < 1, m < 0, what are no numbers, or `reduction` not one of mean, sum, none.
+        ValueError, TypeError: s < 1, m < 0, anything but numbers, or `reduction` not one of mean, sum, none.
     """
 
     def __init__(self, s: float = 1.0, m: float = 0.1, normalize: bool = True, reduction: str = "mean") -> None:

@@ -307,7 +307,7 @@ class InferenceTransform(nn.Module):
     all are negative. Softmax over the outputs gives $P_I$.
 
     Raises:
-        ValueError: s < 1 or m < 0.
+        ValueError, TypeError: s < 1, m < 0, or no numbers.
     """
 
     def __init__(self, model: nn.Module, s: float = 1.0, m: float = 0.1) -> None:
@@ -335,7 +335,7 @@ def seeded(seed: int) -> Iterator[None]:
 def build_model(
     dataset: str, backbone: str, method: str, *, embedding_dim: int | None = None, seed: int = 0, **options: Any
 ) -> Classifier:
-    """A fresh classifier of a backbone and a method, its weights drawn from `seed` alone.
+    """A fresh classifier of a backbone and a method, of ten classes, on the CPU, its weights drawn from `seed` alone.
 
     Args:
         dataset: digits, mnist, cifar10 (gives the images' shape). backbone: lenet5, cnn8, resnet32.
@@ -343,7 +343,7 @@ def build_model(
         embedding_dim: width of a linear layer before the head (3 for Figure 4); none by default.
 
     Raises:
-        ValueError: an unknown name or option, embedding_dim < 1, s < 1 or m < 0 for I-SCE.
+        ValueError, TypeError: an unknown name or option, embedding_dim < 1, for I-SCE s < 1, m < 0 or no numbers.
     """
     info = DATASETS[choose("data set", dataset, DATASETS)]
     choose("backbone", backbone, BACKBONES)

@@ -61,7 +61,7 @@ Attacks = Annotated[str, _parsed(parse)]
 
 @_no_other_keys
 class Network(TypedDict, total=False):
-    """What a network takes if other than all."""
+    """Overrides of the profile's defaults, for one network."""
 
     seeds: Seeds
     methods: Methods

@@ -140,7 +140,7 @@ def lock(path: Path) -> Iterator[None]:
             raise
         raise OSError(
             error.errno,
-            f"{error.strerror}, set ISCE_RUNS (of data sets ISCE_DATA) to a folder that you may write to",
+            f"{error.strerror}, set ISCE_RUNS (for data sets: ISCE_DATA) to a folder that you may write to",
             str(path),
         ) from None
     try:
@@ -167,7 +167,7 @@ def pick_device(name: str = "auto") -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
         if name == "cpu" and NVIDIA.exists() and "CUDA_VISIBLE_DEVICES" not in os.environ:
             _say_once(
-                f"isce: an NVIDIA GPU is here, but torch {torch.__version__} cannot use it (is its driver too old?): the CPU computes"
+                f"isce: an NVIDIA GPU is here, but torch {torch.__version__} cannot use it (is its driver too old?): using the CPU"
             )
     try:
         device = torch.device(name)

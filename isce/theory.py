@@ -64,7 +64,8 @@ def split(f: Tensor, i: Tensor | int) -> tuple[Tensor, Tensor]:
 
 
 def P(f: Tensor, i: Tensor | int) -> Tensor:
-    r"""Softmax, equation 1: $P(y=i|x) = e^{f_i} / \sum_j e^{f_j}$. Shapes (..., K), (...) -> (...)."""
+    r"""Softmax, equation 1: $P(y=i|x) = e^{f_i} / \sum_j e^{f_j}$. Shapes (..., K), (...) -> (...).
+    Logits are taken as they are, here and below: for the paper's, give `isce.losses.normalize_logits(f)`."""
     f_i, log_rest = split(f, i)
     return (f_i - log_rest).sigmoid()
 
@@ -87,7 +88,7 @@ def loss(f: Tensor, i: Tensor | int, s: Number = 1.0, m: Number = 0.0) -> Tensor
 
 def risk(path: Tensor, labels: Tensor, s: Number = 1.0, m: Number = 0.0) -> float:
     r"""3.3.2's $\rho = E \max_\delta \mathcal L(\theta, x + \delta, y)$ along an attack's way (with s and m, $\rho_I$): the mean over images of
-    the largest `loss`. Logits (T, N, K) at T points on the way of each of N images, labels (N,)."""
+    the largest `loss`. Logits (T, N, K) at T >= 1 points on the way of each of N images, labels (N,) int64; in nats."""
     return float(loss(path, labels.expand(len(path), -1), s, m).amax(0).mean())
 
 

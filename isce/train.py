@@ -129,9 +129,13 @@ def accuracy(model: nn.Module, split: data.Split, batch_size: int = 1000) -> flo
 def load_or_train(spec: Spec, device: str = "auto", progress: bool = True) -> Classifier:
     """The classifier of `spec` in eval mode: from its run folder, else from the committed results/, else trained first.
 
-    A training that was killed goes on from its last finished epoch, or from the one that is committed of a training too long for
-    one machine's time. A folder whose weights are damaged is trained anew,
+    device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N". An interrupted training resumes from its last finished epoch,
+    or from the committed checkpoint where that is further. A folder whose weights are damaged is trained anew,
     with one line that says so. Another process training the same run is waited for.
+
+    Raises:
+        TypeError, ValueError: no `Spec`; no such device. FileNotFoundError and the like: no data set, and none to be downloaded.
+        FloatingPointError: the loss is no longer finite.
     """
     if not isinstance(spec, Spec):
         raise TypeError(f"spec must be a train.Spec, got {spec!r}")
@@ -405,7 +409,7 @@ def fit(
 
     Returns:
         {"loss": [mean training loss of each epoch], "seconds": training time over all starts, "precision": of the backbone, "machine":
-        where; of a training that has moved, or goes on otherwise, one after the other}.
+        where; joined where a resumed training changed either}.
 
     Raises:
         FloatingPointError: the loss is no longer finite.

@@ -155,7 +155,7 @@ def bounded(rule: Callable[..., str], *groups: Known) -> tuple[str, str]:
     """The verdict of a rule over groups of items, where those without a record cannot change it; else UNDECIDED, and in words
     what it would be if all of them spoke against the claim, and if all spoke for it."""
     least, most = (rule(*items) for items in zip(*(group.bounds for group in groups), strict=True))
-    return (least, "") if least == most else (UNDECIDED, f"; by what is missing: {least} to {most}")
+    return (least, "") if least == most else (UNDECIDED, f"; depending on what is missing: {least} to {most}")
 
 
 def duels(found: Sequence[Case], rivals: Sequence[str], one: str = "isce") -> list[Duel]:

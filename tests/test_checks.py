@@ -345,8 +345,8 @@ def test_record_is_made_once_and_again_for_other_weights(sce: nn.Module) -> None
     ("given", "words"),
     [
         ({"eps": 0.0}, "eps must be finite and > 0, got 0"),
-        ({"n": -3}, "n must be a whole number of the 500 test images, got -3"),
-        ({"n": 0}, "n must be a whole number of the 500 test images, got 0"),
+        ({"n": -3}, "n must be a whole number from 1 to 500 test images, got -3"),
+        ({"n": 0}, "n must be a whole number from 1 to 500 test images, got 0"),
         ({"n": 501}, "got 501"),
     ],
 )

@@ -81,7 +81,7 @@ def test_subset_is_nested_and_mixed() -> None:
     assert torch.equal(data.subset(split, None).labels[:50], few.labels)
     assert torch.equal(data.subset(split, None).labels.sort().values, split.labels.sort().values)
     for n in (0, -1, 501):
-        with pytest.raises(ValueError, match=r"n must be a whole number of the 500 images"):
+        with pytest.raises(ValueError, match=r"n must be a whole number from 1 to 500 images"):
             data.subset(split, n)
 
 

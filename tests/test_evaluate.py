@@ -391,8 +391,8 @@ def test_raw_logits_must_decide_as_the_model_does(digits_isce: Classifier, split
             return digits_isce(x)
 
     for raw, words in (
-        (lambda x: -digits_isce.raw_logits(x), "decide otherwise than the model on 40 of 40 images"),
-        (lambda x: 1e4 - digits_isce.raw_logits(x), "decide otherwise than the model on 40 of 40 images"),
+        (lambda x: -digits_isce.raw_logits(x), "and the model disagree on 40 of 40 images"),
+        (lambda x: 1e4 - digits_isce.raw_logits(x), "and the model disagree on 40 of 40 images"),
         (digits_isce.features, r"must be scores of the same classes, \(40, 10\), got \(40, 84\)"),
     ):
         with pytest.raises(ValueError, match=words):

@@ -414,7 +414,7 @@ def test_pack() -> None:
         ({"levels": ()}, "no levels"),
         ({"levels": (0.5, -1.0)}, "every level must be finite and > 0"),
         ({"levels": (float("nan"),)}, "every level must be finite and > 0"),
-        ({"n": 501}, "n must be a whole number of the 500 test images, got 501"),
+        ({"n": 501}, "n must be a whole number from 1 to 500 test images, got 501"),
         ({"n": 0}, "whole number"),
         ({"n": 2.5}, "whole number"),
         ({"attack": "pgd_un_10@inference", "spec": Spec("digits", "lenet5", "sce")}, "is I-SCE's, sce has no s and m"),

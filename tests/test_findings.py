@@ -357,11 +357,12 @@ def test_what_the_verdicts_under_proper_attack_hang_on() -> None:
     small, large = ([d for d in found if (d.case in radii) == smaller] for smaller in (True, False))
     lost = [d.rival for d in large if d.winner < 0]
     assert (len(large), sum(d.ours == d.theirs == 0 for d in large), lost) == (16, 14, ["at", "at"])
-    assert "At the larger radius 14 comparisons are 0 against 0, and AT wins two. Two of the 14 are with Random," in text
+    assert (
+        "At the larger radius 14 comparisons are 0 against 0, and AT wins two. Two of the 14 are with Random," in text
+    )
     won, behind = (sum(d.winner == sign for d in small) for sign in (1, -1))
     assert (
-        f"The smaller radius alone gives {won} won and {behind} lost of {len(small)}, and C1 and C4 undecided"
-        in text
+        f"The smaller radius alone gives {won} won and {behind} lost of {len(small)}, and C1 and C4 undecided" in text
     )
     readme = " ".join((ROOT / "README.md").read_text().split())
     assert f"at the smaller one I-SCE won {won} and lost {behind} of {len(small)}" in readme

@@ -94,7 +94,7 @@ def test_a_claim_on_all_competitors_stands_only_where_each_could_be_compared(dig
         found = verdicts.RULES[claim](digits, "B")
         assert found.verdict == verdicts.UNDECIDED
         assert "of the 8 others only SCE, AT could be compared" in found.measured
-        assert found.measured.endswith(f"; by what is missing: fails to {verdicts.STANDS}")
+        assert found.measured.endswith(f"; depending on what is missing: fails to {verdicts.STANDS}")
         write_all(digits, numbers, attacks, {}, 2)
         found = verdicts.RULES[claim](digits, "B")
         assert found.verdict == verdicts.STANDS
@@ -118,7 +118,7 @@ def test_what_is_missing_is_counted_for_and_against() -> None:
     assert verdicts.bounded(verdicts.most, verdicts.Known([won, won, lost], 0)) == (verdicts.STANDS, "")
     assert verdicts.bounded(verdicts.most, verdicts.Known([won] * 6, 3)) == (verdicts.STANDS, "")  # 6 of 9 in any case
     verdict, words = verdicts.bounded(verdicts.most, verdicts.Known([won] * 6, 6))
-    assert (verdict, words) == (verdicts.UNDECIDED, "; by what is missing: stands in part to stands")
+    assert (verdict, words) == (verdicts.UNDECIDED, "; depending on what is missing: stands in part to stands")
     assert verdicts.bounded(verdicts.most, verdicts.Known([lost] * 6, 1))[0] == verdicts.FAILS
     assert verdicts.bounded(verdicts.most, verdicts.Known([draw] * 4, 1))[0] == verdicts.FAILS  # 1 of 5 at best
 
@@ -326,7 +326,7 @@ def test_c7(digits: Profile) -> None:
     panel("mnist", "lenet5", "deepfool_50", 48, 52)
     panel("mnist", "lenet5", "pgd_un_50", 47, 53)
     assert verdict(digits, "C7") == verdicts.UNDECIDED
-    assert "; not run: cifar10 deepfool_50, cifar10 pgd_un_50; by" in verdicts.RULES["C7"](digits, "B").measured
+    assert "; not run: cifar10 deepfool_50, cifar10 pgd_un_50; depending on" in verdicts.RULES["C7"](digits, "B").measured
     panel("cifar10", "cnn8", "deepfool_50", 48, 52)
     assert verdict(digits, "C7") == verdicts.UNDECIDED
     panel("cifar10", "cnn8", "pgd_un_50", 48, 52)

@@ -3,13 +3,16 @@
     attack(model, images, labels, *, ...) -> adversarial images, same shape, in [0, 1]
 
 images: (N, ...), float32 or float64 in [0, 1]. labels, and targets with `targeted=True` (without: a random wrong class for each
-image): (N,), integers on the images' device. norm: "l2" or "linf", of an image's pixels all together. generator: gives the key from
-which each image has draws of its own (equal images have equal ones: for another try `restarts`, or another generator); None is
-always the same key. batch_size: images at a time; None: as many as a CPU's caches or a GPU's memory hold.
+image): (N,), integers on the images' device. eps, step_size: on the pixels' [0, 1] scale (8/255, not 8). norm: "l2" or "linf", over
+all pixels of an image together. generator: one key is drawn from it, and each image's random numbers depend on that key and its pixels
+alone (equal images have equal draws: for another try `restarts`, or another generator); None: a fixed key, so that
+repeated calls agree. batch_size: images at a time; None: as many as a CPU's caches or a GPU's memory hold.
 
-The model's mode, parameters and gradients are left as they were; images that are already misclassified are returned as
-they are, in targeted attacks too, but with `early_stop=False`; the answer depends neither on `batch_size` nor on the other
-images, but for rounding.
+The model's mode, parameters and gradients are left as they were. Images that are already misclassified are returned unchanged, in
+targeted attacks too, unless `early_stop=False`. Up to rounding, the result depends neither on `batch_size` nor on the other images.
+
+Raised by all: TypeError or ValueError on bad input; NoGradientError (a ValueError) where a gradient attack meets a model without one.
+Warned of: outputs that are probabilities; images that became NaN, which are returned unchanged; a batch too large for the memory.
 """
 
 from isce.attacks.apgd import apgd, apgd_targeted

@@ -50,17 +50,17 @@ def autoattack(
     batch_size: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor | tuple[Tensor, list[str]]:
-    """Attacks from cheap to dear, each on the images that the earlier ones left standing.
+    """Attacks from the cheapest to the most expensive, each on the images that are still classified correctly.
 
     The standard cascade is APGD on cross-entropy, APGD on targeted DLR (9 classes), targeted FAB, Square. "apgd-dlr" is
     there too: AutoAttack's version for randomised models is
     autoattack(Expectation(model, 20), ..., attacks=("apgd-ce", "apgd-dlr"), early_stop=False): APGD takes all its steps, on
-    images that one draw has wrong as well. With too few classes for a DLR (3; targeted 4) the margin takes its place.
+    images that one draw has wrong as well. With fewer than 3 classes (targeted DLR: 4) the margin takes its place.
     Square's schedule is that of its paper, stretched to `queries`; AutoAttack's code leaves it as it is for 10,000.
 
-    images (N, ...) in [0, 1], (N, C, H, W) for Square; labels (N,); eps in pixel units; `steps` of APGD and FAB, `queries`
-    of Square. Returns (N, ...), where nothing felled an image the first attack's point; with return_record also a list of N
-    names: the attack that felled the image, "clean" where it was misclassified already (with early_stop), "robust" where nothing did. Raises ValueError or TypeError on bad input.
+    images (N, ...) in [0, 1], (N, C, H, W) for Square; labels (N,); eps in [0, 1] pixels; `steps` of APGD and FAB, `queries`
+    of Square. Returns (N, ...): the first misclassified point, or the first attack's where no attack succeeded; with return_record
+    also a list of N names: the attack that succeeded, "clean" where it was misclassified already (with early_stop), "robust" where nothing did. Raises ValueError or TypeError on bad input.
     """
     check_numbers(norm, eps=eps, steps=steps, queries=queries, batch_size=batch_size)
     attacks = (attacks,) if isinstance(attacks, str) else attacks

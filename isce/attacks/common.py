@@ -279,8 +279,8 @@ def launch(
     everything: bool = False,
 ) -> Tensor:
     """Check the input, leave misclassified images as they are, targeted or not, and `attack` the rest in batches of `batch_size`,
-    smaller ones where a GPU's memory is short; with `everything` those too: a random model may be right about them the next time, or
-    another model that they are meant for.
+    smaller ones where a GPU's memory is short. With `everything` misclassified ones are attacked, too: a random model may be right about
+    them the next time, or the model that they are transferred to.
 
     Targeted without targets: a uniformly random wrong class for each image, from its seed.
     Returns the adversarial images, (N, ...) as the images. Errors are those of the checks above.
@@ -321,14 +321,16 @@ def launch(
                 size = -(-len(index) // 2)
                 pending = list(torch.cat([index, *pending]).split(size))
                 warnings.warn(
-                    f"memory is short: {size} images at a time from here on (batch_size={size})", stacklevel=3
+                    f"memory is short: going on with {size} images at a time (batch_size={size} avoids this)",
+                    stacklevel=3,
                 )
                 continue
             valid = finite(found)  # gradients may be NaN where the clean logits were not
             if not bool(valid.all()):
                 lost = f"{int((~valid).sum())} of {len(valid)} images"
                 warnings.warn(
-                    f"the attack's images became NaN for {lost}: returned unchanged, they prove nothing", stacklevel=3
+                    f"the attack's images became NaN for {lost}: these are returned unchanged and show no robustness",
+                    stacklevel=3,
                 )
             adversarial[index] = torch.where(per_image(valid, found), found, batch.images)
     return adversarial

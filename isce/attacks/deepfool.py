@@ -35,7 +35,8 @@ def deepfool(
     ascent of f_l; $10^{-4}$ is the original code's. k runs over the `num_classes` - 1 most likely wrong classes of the
     clean image; every iterate is clipped to [0, 1].
 
-    images (N, ...) in [0, 1], labels (N,). Returns (N, ...). An image is done once its margin exceeds 128 machine
+    images (N, ...) in [0, 1], labels (N,); num_classes: of the label and the likeliest wrong ones, K at most. Returns (N, ...), in no
+    ball (`isce.evaluate` shortens it to a radius). An image is done once its margin exceeds 128 machine
     epsilons of its largest logit (`clearly_wrong`): the verdict on a point nearer to the boundary would change with the
     batch size. Where `steps` do not suffice, the last iterate is returned, which may be still correctly
     classified, and far away. Raises ValueError or TypeError on bad input.

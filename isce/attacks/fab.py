@@ -45,10 +45,10 @@ def fab(
     $a = min(\|Px - x\| / (\|Px - x\| + \|Px_0 - x_0\|), alpha_{max})$. Where this misclassifies, its norm is noted and x goes
     back towards x_0, to $x_0 + \beta (x - x_0)$. A bisection towards x_0 ends the search.
 
-    images (N, ...) in [0, 1], labels (N,). Returns (N, ...): the minimal adversarial, misclassified by a margin that
-    survives another batch size where there is such a one; images without one are returned unchanged. With `eps` (pixel units), an
-    image is done with its first adversarial of norm <= eps, before or after the bisection, and those without one are returned
-    unchanged. Restarts after the first begin at random points in the ball of half the best norm. Raises ValueError or TypeError on bad input.
+    images (N, ...) in [0, 1], labels (N,). Returns (N, ...): the smallest adversarial, where one was found with a margin large enough
+    to survive another batch size, that one; an image without any is returned unchanged. With `eps` (in [0, 1] pixels; None: no
+    radius) an image is done with its first adversarial of norm <= eps, before or after the bisection, and one without is returned
+    unchanged. `steps` are those of one target and restart. Restarts after the first begin at random points in the ball of half the best norm. Raises ValueError or TypeError on bad input.
     """
     check_numbers(norm, steps=steps, n_targets=n_targets, restarts=restarts, alpha_max=alpha_max, eta=eta)
     if eps is not None:

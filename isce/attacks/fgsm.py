@@ -23,8 +23,8 @@ def fgsm(
 ) -> Tensor:
     r"""One step to the edge of the ball: in linf $x' = clip(x + \epsilon\, sign \nabla_x L)$; in l2 along $\nabla / \|\nabla\|_2$.
 
-    images (N, ...) in [0, 1], labels (N,); eps in pixel units. Returns (N, ...). Raises ValueError or TypeError on bad
-    input. `generator` serves only to draw targets that are not given.
+    images (N, ...) in [0, 1], labels (N,); eps in [0, 1] pixels. Returns (N, ...). Raises ValueError or TypeError on bad
+    input. With `targeted` the step climbs the objective's targeted form. `generator` serves only to draw targets that are not given.
     """
     check_numbers(norm, eps=eps)
     loss = resolve(objective, targeted)

@@ -1,7 +1,7 @@
 """What an attack maximises: pure functions (logits (N, K), labels (N,), targets (N,) or None) -> (N,).
 
-Attacks use an objective's order and the direction of its gradient, image by image; neither changes when the objective
-goes through an increasing function. `ce` relies on that to be free of saturation.
+Attacks use only how an objective ranks an image's points, and the direction of its gradient; an increasing function of
+it changes neither. `ce` relies on that to be free of saturation.
 """
 
 import inspect
@@ -34,7 +34,7 @@ def ce(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
     softplus increases, so u orders points as the cross-entropy does and its gradient points the same way. But softplus'
     derivative, 1 - p(y), is exactly 0 in float32 once p(y) = 1, as on most test images of a well trained SCE model: the
     attack would stand still and the model look robust. u keeps its gradient however sure the model is. Where logits differ by
-    less than 1e-3 or so, what float32 keeps of u beside log (K - 1) no longer orders points well: take "margin", or `Rescaled`.
+    less than 1e-3 or so, u is nearly the constant log (K - 1), and float32 no longer ranks points reliably: take "margin", or `Rescaled`.
     """
     return _others(logits, labels).logsumexp(1) - _of(logits, labels)
 

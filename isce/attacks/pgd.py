@@ -28,12 +28,12 @@ def pgd(
 ) -> Tensor:
     r"""$x \leftarrow \Pi(x + \alpha\, g / \|g\|_2)$, or sign g in linf; $\Pi$: into the eps-ball, then into [0, 1].
 
-    images (N, ...) in [0, 1], labels (N,); eps and step_size (default 2.5 eps / steps) in pixel units. Starts uniformly
+    images (N, ...) in [0, 1], labels (N,); eps, step_size (default 2.5 eps / steps) in [0, 1] pixels. Starts uniformly
     in the ball, or at the image. Returns (N, ...): the first iterate that is misclassified, or, if targeted, predicted
     as its target; an image that never gets there returns, of its restarts' last iterates, that of the largest
-    objective. Restarts see only images not yet there. Without `early_stop` every image, one that the model has wrong too, takes
-    all steps of all restarts, and of their last iterates one that is there comes first: for a random model (`Expectation`), of
-    which another draw may be right just behind the boundary of the mean, and for transfer to another model. In l2 a uniform start lies near the sphere, and one run from the image
+    objective. Restarts run only on images that have not succeeded yet. Without `early_stop` every image, a misclassified one too,
+    takes all steps of all restarts, and returns, of their last iterates, a successful one before others, then that of the largest
+    objective: for random models (`Expectation`), of which another draw may be right just past the mean's boundary, and for transfer. In l2 a uniform start lies near the sphere, and one run from the image
     (`random_start=False`) is often a little stronger. Raises ValueError or TypeError on bad input.
     """
     check_numbers(norm, eps=eps, steps=steps, restarts=restarts, step_size=step_size)

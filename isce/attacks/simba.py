@@ -55,7 +55,8 @@ def simba(
     one pixel; `dct`: one cosine, of the lowest `freq_dims` frequencies each way, all by default); once all are tried, in
     a new random order. Points are clipped to [0, 1]; with `eps`, steps that leave the l2 ball are refused (their query counts).
 
-    images (N, ...) in [0, 1] ((N, C, H, W) for dct), labels (N,); step_size and eps in pixel units. Returns (N, ...);
+    images (N, ...) in [0, 1] ((N, C, H, W) for dct), labels (N,); step_size and eps (L2; None: no ball) in [0, 1] pixels; `queries` count
+    the clean image's. Returns (N, ...);
     with return_queries also (N,) int64: the queries used until success, or `queries` where there is none, and 1 for
     images that were misclassified. The accuracy after q queries is the share of images that used more than q, or are
     still right. Raises ValueError or TypeError on bad input.

@@ -40,8 +40,8 @@ def square(
 ) -> Tensor:
     """Random search with square-shaped updates, kept where they raise the margin: no gradients are used.
 
-    images (N, C, H, W) in [0, 1], labels (N,); eps in pixel units; `queries` forward passes per image at most, beside the
-    clean one; p_init: the share of the pixels that the first squares cover. Every image has its own squares. Returns
+    images (N, C, H, W) in [0, 1], labels (N,); eps in [0, 1] pixels; `queries` forward passes per image at most, not counting
+    the clean one (SimBA's count it); p_init: the share of the pixels that the first squares cover, halved on the paper's schedule. Every image has its own squares. Returns
     (N, C, H, W): the first misclassified point, or the one of largest margin. Raises ValueError or TypeError on bad input.
     """
     check_numbers(norm, eps=eps, queries=queries, p_init=p_init)

@@ -18,7 +18,7 @@ def check_decisions(outputs: Tensor, raw: Tensor) -> None:
     behind = outputs.amax(1) - outputs.gather(1, raw.argmax(1, keepdim=True))[:, 0]
     if others := int((behind > 1e-3 * (outputs.amax(1) - outputs.amin(1))).sum()):
         raise ValueError(
-            f"raw_logits decide otherwise than the model on {others} of {len(raw)} images: they must be its scores before a last normalisation (or it draws from another generator than torch's)"
+            f"raw_logits and the model disagree on {others} of {len(raw)} images: they must be its scores before a final normalisation (a random model must draw from torch's own generator)"
         )
 
 
@@ -55,8 +55,8 @@ class Expectation(nn.Module):
     """A randomised model's mean prediction, for expectation over transformations (Athalye et al. 2018).
 
     Returns log of the mean over `samples` forward passes of softmax(logits), (N, K): log-probabilities serve as logits,
-    and their argmax is the decision that the randomised model takes on average. Attacks put a model into eval mode: what draws in
-    train mode alone, such as nn.Dropout, would draw nothing; let it draw always (`F.dropout(x, p, training=True)`).
+    and their argmax is the decision that the randomised model takes on average. Attacks switch the model to eval mode, where
+    nn.Dropout and the like draw nothing: make such noise unconditional (`F.dropout(x, p, training=True)`).
     The draws are torch's own: `torch.manual_seed` repeats them, an attack's `generator` does not. TypeError or ValueError where
     samples is no integer > 0.
     """

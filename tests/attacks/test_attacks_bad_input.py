@@ -236,7 +236,7 @@ def test_nan_gradients_leave_the_image():
         def forward(self, x):
             return torch.stack([2 + (x - x.detach()).sum((1, 2, 3)).sqrt(), *torch.zeros(3, len(x))], 1)
 
-    with pytest.warns(UserWarning, match="NaN for 4 of 4 images: returned unchanged, they prove nothing"):
+    with pytest.warns(UserWarning, match="NaN for 4 of 4 images: these are returned unchanged and show no robustness"):
         found = attacks.fgsm(Rooted(), X, torch.zeros_like(Y), eps=0.5)
     assert torch.equal(found, X)
 

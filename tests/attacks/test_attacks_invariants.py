@@ -274,5 +274,5 @@ def test_short_memory_halves_the_batch_and_loses_nothing(net, name):
     expected = ATTACKS[name](model, images, labels)
     with held(model), pytest.warns(UserWarning, match="memory is short") as caught:
         found = ATTACKS[name](Small(), images, labels)
-    assert str(caught[-1].message).endswith("2 images at a time from here on (batch_size=2)")
+    assert str(caught[-1].message).endswith("going on with 2 images at a time (batch_size=2 avoids this)")
     torch.testing.assert_close(found, expected)
