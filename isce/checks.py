@@ -85,7 +85,7 @@ def skipped(name: str, why: str) -> Check:
     return _check(name, None, {}, f"Not applicable: {why}.")
 
 
-# The checks. felled (n,) bool: the images that an attack turned, of the n that the model had right.
+# The checks. fooled (n,) bool: the images that an attack turned, of the n that the model had right.
 
 
 def beyond_tolerance(count: int, n: int) -> bool:
@@ -102,11 +102,11 @@ def _percent(flags: Tensor) -> float:
     return 100 * float(flags.double().mean())
 
 
-PAIRS = {  # the first attack is to fell all that the second does
+PAIRS = {  # the first attack is to fool all that the second does
     "single step": ("PGD", "one step"),  # iterated attacks are at least as strong as one step
     "more steps": ("PGD", "twice the steps"),  # the attack has converged: going on for as many steps changes nothing
     "restarts": ("PGD", "PGD with restarts"),  # no start is much luckier than another
-    "black box": ("PGD", "Square"),  # gradients help: an attack without them fells nothing that PGD does not
+    "black box": ("PGD", "Square"),  # gradients help: an attack without them misleads nothing that PGD does not
     "transfer": ("PGD", "transfer from SCE"),  # the model's own gradients are better than those of an SCE model
     "noise": ("PGD", "random noise"),  # many random directions of norm eps are weaker than gradients
     # Cross-entropy as peers compute it in float32. Where it fails, attack by the margin: gradients need not be masked, a
@@ -115,38 +115,38 @@ PAIRS = {  # the first attack is to fell all that the second does
 }
 
 
-def compared(name: str, felled: Tensor, by_other: Tensor) -> Check:
+def compared(name: str, fooled: Tensor, by_other: Tensor) -> Check:
     """One of `PAIRS`: does the second attack fell, alone, more than the tolerance?"""
-    if few := _too_few(name, len(felled)):
+    if few := _too_few(name, len(fooled)):
         return few
-    (what, other), n, alone = PAIRS[name], len(felled), int((by_other & ~felled).sum())
-    left, left_by_other = _percent(~felled), _percent(~by_other)
+    (what, other), n, alone = PAIRS[name], len(fooled), int((by_other & ~fooled).sum())
+    left, left_by_other = _percent(~fooled), _percent(~by_other)
     numbers = {"images": n, "alone": alone, "standing": left, "standing_other": left_by_other}
-    says = f"{other} alone fells {alone} of {n} images; {left:.1f} % withstand {what}, {left_by_other:.1f} % {other}."
+    says = f"{other} alone misleads {alone} of {n} images; {left:.1f} % withstand {what}, {left_by_other:.1f} % {other}."
     return _check(name, not beyond_tolerance(alone, n), numbers, says[0].upper() + says[1:])
 
 
-def larger_eps(felled: Mapping[float, Tensor]) -> Check:
-    """Success rises with eps: no level loses images that the one before felled, and the last fells more than the first."""
-    levels = sorted(felled)
-    lost = [int((felled[a] & ~felled[b]).sum()) for a, b in pairwise(levels)]
-    first, last = felled[levels[0]], felled[levels[-1]]
+def larger_eps(fooled: Mapping[float, Tensor]) -> Check:
+    """Success rises with eps: no level loses images that the one before misled, and the last misleads more than the first."""
+    levels = sorted(fooled)
+    lost = [int((fooled[a] & ~fooled[b]).sum()) for a, b in pairwise(levels)]
+    first, last = fooled[levels[0]], fooled[levels[-1]]
     if few := _too_few("larger eps", len(first)):
         return few
     n, gained = len(first), int((last & ~first).sum())
     rises = beyond_tolerance(gained, n) or not beyond_tolerance(int((~last).sum()), n)
-    standing = {f"standing_{level:g}": _percent(~felled[level]) for level in levels}
-    says = ", ".join(f"{_percent(~felled[level]):.1f} % at {level:g}" for level in levels)
+    standing = {f"standing_{level:g}": _percent(~fooled[level]) for level in levels}
+    says = ", ".join(f"{_percent(~fooled[level]):.1f} % at {level:g}" for level in levels)
     numbers = {"images": n, "lost": max(lost), "gained": gained, **standing}
     passed = rises and not beyond_tolerance(max(lost), n)
     return _check("larger eps", passed, numbers, f"Withstand PGD: {says}; at most {max(lost)} lost in between.")
 
 
-def unbounded(felled: Tensor) -> Check:
+def unbounded(fooled: Tensor) -> Check:
     """With every image in reach, nothing withstands."""
-    if few := _too_few("unbounded eps", len(felled)):
+    if few := _too_few("unbounded eps", len(fooled)):
         return few
-    n, left = len(felled), int((~felled).sum())
+    n, left = len(fooled), int((~fooled).sum())
     says = f"{left} of {n} images withstand a PGD that may reach any image."
     return _check("unbounded eps", not beyond_tolerance(left, n), {"images": n, "left": left}, says)
 
@@ -306,7 +306,7 @@ def run_checks(
         def by_square() -> Check:
             if x.dim() != 4:
                 return skipped("black box", "Square needs images (N, C, H, W)")
-            return compared("black box", felled(), judge(run(attacks.square, queries=queries)))
+            return compared("black box", fooled(), judge(run(attacks.square, queries=queries)))
 
         def by_transfer() -> Check:
             if surrogate is None:
@@ -315,14 +315,14 @@ def run_checks(
                 found = run(attacks.pgd, surrogate, steps=steps, early_stop=False)
             except NoGradientError:
                 raise ValueError("the surrogate has no gradient: nothing is transferred from it") from None
-            return compared("transfer", felled(), judge(found) | judge(evaluate.to_the_edge(found, x, eps, norm)))
+            return compared("transfer", fooled(), judge(found) | judge(evaluate.to_the_edge(found, x, eps, norm)))
 
         def by_noise() -> Check:
             ever, d = torch.zeros_like(y, dtype=torch.bool), x[0].numel()
             for draw in range(draws):
                 step = random.signs(seeds, draw, d) if norm == "linf" else F.normalize(random.normal(seeds, draw, d))
                 ever |= judge((x + eps * step.to(x).view_as(x)).clamp(0, 1))
-            return compared("noise", felled(), ever)
+            return compared("noise", fooled(), ever)
 
         def by_deepfool() -> Check:
             if not callable(getattr(model, "raw_logits", None)):
@@ -337,10 +337,10 @@ def run_checks(
             return deepfool(on_outputs, on_raw)
 
         @cache
-        def felled() -> Tensor:
+        def fooled() -> Tensor:
             try:
                 return pgd()
-            except NoGradientError:  # it fells none
+            except NoGradientError:  # it misleads none
                 return torch.zeros_like(y, dtype=torch.bool)
 
         @cache
@@ -365,10 +365,10 @@ def run_checks(
             return one_by_one(clean, outputs(model, x, 1))
 
         every: dict[str, Callable[[], Check]] = {
-            "single step": lambda: compared("single step", felled(), judge(run(attacks.fgsm, objective=objective))),
-            "more steps": lambda: compared("more steps", felled(), pgd(steps=2 * steps, step_size=2.5 * eps / steps)),
-            "restarts": lambda: compared("restarts", felled(), pgd(restarts=restarts)),
-            "larger eps": lambda: larger_eps({eps * k: felled() if k == 1 else pgd(eps=eps * k) for k in EPS_FACTORS}),
+            "single step": lambda: compared("single step", fooled(), judge(run(attacks.fgsm, objective=objective))),
+            "more steps": lambda: compared("more steps", fooled(), pgd(steps=2 * steps, step_size=2.5 * eps / steps)),
+            "restarts": lambda: compared("restarts", fooled(), pgd(restarts=restarts)),
+            "larger eps": lambda: larger_eps({eps * k: fooled() if k == 1 else pgd(eps=eps * k) for k in EPS_FACTORS}),
             "unbounded eps": lambda: unbounded(pgd(eps=float(norm_of(torch.ones_like(x[:1]), norm)))),
             "black box": by_square,
             "transfer": by_transfer,

@@ -168,7 +168,7 @@ def apgd_targeted(
 
 
 def best_of(model: nn.Module, batch: Batch, runs: list[Tensor] | list[Tensor | None], settings: dict) -> Tensor:
-    """One `climb` per entry of `runs` (its targets), each on the images that no earlier one has felled; x (n, ...)."""
+    """One `climb` per entry of `runs` (its targets), each on the images that no earlier one has fooled; x (n, ...)."""
     out, best = batch.images.clone(), torch.full_like(batch.logits[:, 0], float("-inf"))
     left = torch.arange(len(out), device=out.device)
     for counter, targets in enumerate(runs):

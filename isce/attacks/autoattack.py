@@ -99,12 +99,12 @@ def autoattack(
                     warnings.filterwarnings("ignore", PROBABILITIES)
                     points = runs[name](model, images[left], labels[left], **common)
                 logits = predict(points)
-            felled = misled(logits, labels[left])
-            taken = felled | (name in attacks[:1])  # a later failure does not take the place of the first one's
+            fooled = misled(logits, labels[left])
+            taken = fooled | (name in attacks[:1])  # a later failure does not take the place of the first one's
             out[left[taken]] = points[taken]
-            for i in left[felled].tolist():
+            for i in left[fooled].tolist():
                 record[i] = name
-            left = left[~felled]
+            left = left[~fooled]
             if not len(left):
                 break
     return (out, record) if return_record else out
