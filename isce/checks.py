@@ -122,7 +122,9 @@ def compared(name: str, fooled: Tensor, by_other: Tensor) -> Check:
     (what, other), n, alone = PAIRS[name], len(fooled), int((by_other & ~fooled).sum())
     left, left_by_other = _percent(~fooled), _percent(~by_other)
     numbers = {"images": n, "alone": alone, "standing": left, "standing_other": left_by_other}
-    says = f"{other} alone misleads {alone} of {n} images; {left:.1f} % withstand {what}, {left_by_other:.1f} % {other}."
+    says = (
+        f"{other} alone misleads {alone} of {n} images; {left:.1f} % withstand {what}, {left_by_other:.1f} % {other}."
+    )
     return _check(name, not beyond_tolerance(alone, n), numbers, says[0].upper() + says[1:])
 
 

@@ -164,12 +164,12 @@ class Claim:
 
 # How the rules are to be read.
 COMPARISON = (
-    "A comparison is I-SCE against one method on the same images: in one column of the tables (arm B), under one attack as "
-    "coded at one level, against SCE as coded alone (arm A), or at one radius on one network, on the images that withstand "
-    "every attack that both have met, and those made for one of them (arm C; a random model's strongest attack; AutoAttack must be "
-    "among them, and on a random model those through its draws, or every attack of the profile, unless no image is left). It "
+    "A comparison is I-SCE against one method on the same images: in one column of the tables (arm B); under one attack as "
+    "coded at one level, against SCE as coded alone (arm A); or at one radius on one network, on the images that withstand "
+    "every attack that both have met, and those made for one of them (arm C). Under arm C a random model's are those that its strongest attack leaves; AutoAttack must be "
+    "among the attacks, and on a random model those through its draws, or else every attack of the profile, unless no image is left. A comparison "
     "is won or lost where one method is above the other with every seed that both have, and an exact sign-flip test over images has p < 0.05, else a tie. "
-    "Where comparisons that a rule counts have no record, its verdict is the one that they cannot change, or undecided; one that has a record "
+    "Missing records leave a verdict undecided unless they could not change it; a comparison that has records "
     "counts with the seeds that it has. The tests are not corrected for their number, and the columns of one network are not independent: "
     "counts describe. Under arm C, C1, C3 and C4 rest on the same comparisons. The rules were not fixed in advance: all were sharpened while records came in (isce/paper.py)."
 )
