@@ -14,8 +14,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from isce import as_coded, attacks, data, methods, record
-from isce.attacks import random
+from isce import as_coded, attacks, methods, record
+from isce.attacks import Expectation, RawLogits, random
 from isce.attacks.common import (
     check_images,
     check_numbers,
@@ -29,7 +29,7 @@ from isce.attacks.common import (
 )
 from isce.attacks.norms import norm_of, per_image
 from isce.attacks.surfaces import check_decisions
-from isce.data import Split
+from isce.data import Split, to_float
 from isce.models import InferenceTransform
 
 VERSION = 1  # of everything that shapes an attack's outcome; raise it when an attack changes
@@ -144,11 +144,11 @@ def surface_of(model: nn.Module, surface: str, surrogate: nn.Module | None = Non
         return model
     match record.choose("surface", surface, SURFACES):
         case "raw":
-            return attacks.RawLogits(model)
+            return RawLogits(model)
         case "x20":
             return attacks.Rescaled(model, 20.0)
         case "eot20":
-            return attacks.Expectation(model, 20)
+            return Expectation(model, 20)
         case "inference":
             head = getattr(model, "head", None)
             if not isinstance(head, methods.ISCEHead):
@@ -183,8 +183,8 @@ def predict(model: nn.Module, images: Tensor, labels: Tensor | None = None, batc
 
 def evaluate(
     model: nn.Module,
-    split: Split,
-    requests: dict[str, Sequence[float]],
+    data: Split,
+    attacks: Mapping[str, Sequence[float]],
     *,
     queries: int = 300,
     seed: int = 0,
@@ -193,13 +193,13 @@ def evaluate(
     early_stop: bool = True,
     norm: str = "l2",
 ) -> pd.DataFrame:
-    """Attack every image of `split` and judge the result by `model`.
+    """Attack every image of `data` and judge the result by `model`.
 
     Args:
         model: from images in [0, 1] to outputs whose argmax is the decision; judged in eval mode.
-        split: images (N, C, H, W), uint8 or floats in [0, 1], and labels (N,), on the model's device: your own as
+        data: images (N, C, H, W), uint8 or floats in [0, 1], and labels (N,), on the model's device: your own as
             `isce.data.Split(images, labels)`.
-        requests: attack name (or group, as for `parse`) -> levels, such as `{"pgd_un_50": [1.0, 2.0], "simba": [0.2]}`: radii in `norm`, or
+        attacks: attack name (or group, as for `parse`) -> levels, such as `{"pgd_un_50": [1.0, 2.0], "simba": [0.2]}`: radii in `norm`, or
             SimBA step sizes, on the [0, 1] pixel scale. norm: l2 or linf.
         queries: SimBA's budget per image. seed: of targets, random starts, orders, and a random model's own draws. The
             model's draws go on from attack to attack, so that its rows depend on what else is asked for.
@@ -218,23 +218,23 @@ def evaluate(
         ValueError, TypeError: an unknown attack or surface, a level <= 0, whatever the attack checks, points that prove nothing
             (`check_points`), raw logits that disagree with the model's decisions.
     """
-    if not isinstance(requests, Mapping) or not requests:
-        raise ValueError(f'want attacks with their levels, such as {{"pgd_un_50": [1.0]}}, got {requests!r}')
-    if not isinstance(split, Split):
-        raise TypeError(f"want isce.data.Split(images, labels), got {type(split).__name__}")
+    if not isinstance(attacks, Mapping) or not attacks:
+        raise ValueError(f'want attacks with their levels, such as {{"pgd_un_50": [1.0]}}, got {attacks!r}')
+    if not isinstance(data, Split):
+        raise TypeError(f"want isce.data.Split(images, labels), got {type(data).__name__}")
     check_numbers(norm, batch_size=batch_size)
     if not whole(seed):
         raise TypeError(f"seed must be a whole number, got {seed!r}")
     judged_at_once = int(batch_size or as_coded.BATCH)
     decide = partial(predict, batch_size=judged_at_once)
-    asked = [(name, levels) for names, levels in requests.items() for name in parse(names) or [names]]
+    asked = [(name, levels) for names, levels in attacks.items() for name in parse(names) or [names]]
     for name, _ in asked:
         attack_of(name)
         if [other for other, _ in asked].count(name) > 1:
             raise ValueError(f"{name} is asked for twice: give all its levels at once")
-    images, labels = split.images, split.labels
+    images, labels = data.images, data.labels
     if isinstance(images, Tensor) and images.dtype == torch.uint8:
-        images = data.to_float(images)
+        images = to_float(images)
     check_images(model, images, labels)
     images, labels, rows = images.detach(), labels.long(), []
 
@@ -243,7 +243,7 @@ def evaluate(
     ) -> Iterator[tuple[float, Tensor, Tensor | None, Tensor | None]]:
         """For each level: the level, what is to be judged there, and where they apply the smallest norms and the queries."""
         size = batch_size
-        if isinstance(seen, attacks.Expectation) and images.is_cuda and size is None:
+        if isinstance(seen, Expectation) and images.is_cuda and size is None:
             size = max(1, default_batch(images) // seen.samples)  # the graph is that of all its passes
 
         def run(**options: Any) -> Any:
@@ -279,7 +279,7 @@ def evaluate(
     @cache  # however many attacks look at them
     def check_raw() -> None:
         found = []
-        for of in (model, attacks.RawLogits(model)):
+        for of in (model, RawLogits(model)):
             with random.drawing(seed, images.device):  # the same draws for both
                 found.append(outputs_of(of, images, judged_at_once))
         check_decisions(*found)
@@ -372,7 +372,7 @@ def output_means(model: nn.Module, split: Split, seed: int = 0) -> dict[str, flo
     r"""Means over images of $f_y$ and of $\sum_{j \ne y} e^{f_j}$ (appendix A.2 says about 0.97 and 8), f the outputs; seed: of
     what a random model draws."""
     with random.drawing(seed, split.images.device):
-        f = outputs_of(model, data.to_float(split.images)).double()
+        f = outputs_of(model, to_float(split.images)).double()
     own = f.gather(1, split.labels.unsqueeze(1))
     others = (f.logsumexp(1) + torch.log1p(-f.softmax(1).gather(1, split.labels.unsqueeze(1))[:, 0])).exp()
     return {"label_output": float(own.mean()), "others_exp_sum": float(others.clamp_max(1e300).mean())}
