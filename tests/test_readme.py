@@ -1,14 +1,17 @@
 """What the READMEs say works: code, commands' files, links."""
 
+import inspect
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from isce import ISCELoss, attacks, data, evaluate, losses, models, train
 from isce.models import Classifier
 from isce.record import read_json
 
@@ -30,6 +33,27 @@ def test_the_code_runs(digits_isce: Classifier) -> None:
     model = names["Normalized"](torch.nn.Sequential(digits_isce.backbone, digits_isce.head.linear))
     torch.testing.assert_close(model(images).norm(dim=1), torch.ones(len(images)))
     assert len(names["evaluate"](model, names["data"].Split(images, labels), {"fgsm@raw": [1.0]})) == len(images)
+
+
+RELIED_ON: dict[Callable[..., Any], str] = {
+    ISCELoss: "s m normalize reduction",
+    losses.isce_loss: "logits target s m normalize",
+    models.build_model: "dataset backbone method embedding_dim seed",
+    data.load: "name root download",
+    train.load_or_train: "spec",
+    evaluate.evaluate: "model data attacks",
+    attacks.fgsm: "model images labels eps norm",
+    attacks.pgd: "model images labels eps steps norm step_size targeted targets restarts objective generator",
+    attacks.deepfool: "model images labels steps overshoot num_classes",
+    attacks.simba: "model images labels queries step_size basis generator",
+}
+
+
+@pytest.mark.parametrize("function", RELIED_ON)
+def test_arguments_that_others_name(function: Callable[..., Any]) -> None:
+    """In this order, with others between or behind them."""
+    named = [name for name in inspect.signature(function).parameters if name in RELIED_ON[function].split()]
+    assert named == RELIED_ON[function].split()
 
 
 @pytest.mark.parametrize(

@@ -326,7 +326,9 @@ def test_c7(digits: Profile) -> None:
     panel("mnist", "lenet5", "deepfool_50", 48, 52)
     panel("mnist", "lenet5", "pgd_un_50", 47, 53)
     assert verdict(digits, "C7") == verdicts.UNDECIDED
-    assert "; not run: cifar10 deepfool_50, cifar10 pgd_un_50; depending on" in verdicts.RULES["C7"](digits, "B").measured
+    assert (
+        "; not run: cifar10 deepfool_50, cifar10 pgd_un_50; depending on" in verdicts.RULES["C7"](digits, "B").measured
+    )
     panel("cifar10", "cnn8", "deepfool_50", 48, 52)
     assert verdict(digits, "C7") == verdicts.UNDECIDED
     panel("cifar10", "cnn8", "pgd_un_50", 48, 52)
