@@ -65,7 +65,7 @@ def split(f: Tensor, i: Tensor | int) -> tuple[Tensor, Tensor]:
 
 def P(f: Tensor, i: Tensor | int) -> Tensor:
     r"""Softmax, equation 1: $P(y=i|x) = e^{f_i} / \sum_j e^{f_j}$. Shapes (..., K), (...) -> (...).
-    Logits are taken as they are, here and below: for the paper's, give `isce.losses.normalize_logits(f)`."""
+    Logits are taken as they are, here and below; the paper's unit logits are `isce.losses.normalize_logits(f)`."""
     f_i, log_rest = split(f, i)
     return (f_i - log_rest).sigmoid()
 
