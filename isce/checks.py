@@ -465,10 +465,7 @@ def table(results: Mapping[str, Sequence[Check]]) -> pd.DataFrame:
 def styled(verdicts: pd.DataFrame) -> Styler:
     """The table of `table`, coloured for a notebook."""
     colors = {"FAIL": "background-color: #bd1f01; color: white; font-weight: bold", "-": "color: #999999"}
-    name = record.run_id(
-        {"of": verdicts.to_dict()}
-    )  # of its cells in the page: another table's would share its colours
-    return verdicts.style.map(lambda verdict: colors.get(verdict, "")).set_uuid(name)
+    return record.named(verdicts.style.map(lambda verdict: colors.get(verdict, "")))
 
 
 def failures(checks: Sequence[Check]) -> list[str]:

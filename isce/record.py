@@ -21,10 +21,13 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from filelock import FileLock, Timeout
+
+if TYPE_CHECKING:
+    from pandas.io.formats.style import Styler
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 os.umask(UMASK := os.umask(0o077))  # what files are not allowed to be, which can be read by setting it alone
@@ -83,6 +86,12 @@ def find(path: Path) -> dict[str, Any] | None:
 def run_id(payload: dict[str, Any]) -> str:
     """Ten hex digits that name a specification: SHA-256 of its canonical JSON."""
     return hashlib.sha256(json.dumps(payload, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:10]
+
+
+def named(style: "Styler") -> "Styler":
+    """A table's style under a name that its cells give, where pandas draws one at random: on a page it shares its colours with no other
+    table, and the same table is written the same."""
+    return style.set_uuid(run_id({"of": style.data.astype(str).to_dict("split")}))  # type: ignore[attr-defined]
 
 
 def sha256(path: Path) -> str:

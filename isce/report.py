@@ -44,7 +44,7 @@ def in_short(judged: pd.DataFrame) -> Styler:
         {"selector": "", "props": "width: auto"},  # of the page, and its lines break
         {"selector": "td, th", "props": "text-align: left; white-space: normal; min-width: 6em"},
     ]
-    return style.set_table_styles(lines)
+    return record.named(style.set_table_styles(lines))
 
 
 def settings(profile: Profile) -> pd.DataFrame:

@@ -384,7 +384,8 @@ def styled(wide: pd.DataFrame) -> Styler:
     ]
     style = wide.style.map(lambda v: "color: #999" if str(v).startswith(NO_RECORD) else "").set_table_styles(lines)
     style = style.format(_html_cell)
-    return style.apply_index(lambda names: ["font-weight: bold" if n == "I-SCE" else "" for n in names], axis=0)
+    style = style.apply_index(lambda names: ["font-weight: bold" if n == "I-SCE" else "" for n in names], axis=0)
+    return record.named(style)
 
 
 def _to_html(words: object) -> str:

@@ -552,4 +552,4 @@ def styled(ledger: pd.DataFrame) -> Styler:
     lines: list[Any] = [{"selector": "td, th", "props": "text-align: left; vertical-align: top; white-space: normal"}]
     colors = {verdict: f"background: {color}" for verdict, color in COLORS.items()}
     style = ledger.style.hide(axis="index").map(lambda cell: colors.get(str(cell), ""))
-    return style.set_table_styles(lines)
+    return record.named(style.set_table_styles(lines))

@@ -3,10 +3,11 @@
     python notebooks/refresh.py [train attack ...]      # all of them by default
     ISCE_RUNS=... python notebooks/refresh.py report    # of a copy of runs/ after `make replicate`, without runs/digits: as it is committed
 
-What nbval compares is what is committed here, so progress bars (stderr), timings and papermill's metadata are dropped.
+What nbval compares is what is committed here, so progress bars (stderr), timings, papermill's metadata and objects' addresses are dropped.
 """
 
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -36,7 +37,7 @@ def refresh(path: Path) -> None:
         cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
-    text = nbformat.writes(notebook) + "\n"
+    text = re.sub(r" at 0x[0-9a-f]+>", ">", nbformat.writes(notebook)) + "\n"
     if any(str(path) in text for path in (FOLDER.parent, Path.home(), record.runs_dir())):
         raise SystemExit(f"{path.name}: an output holds a path of this machine")
     with record.atomic(path) as part:

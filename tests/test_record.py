@@ -4,11 +4,13 @@ import errno
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -305,3 +307,11 @@ def test_runs_may_be_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (tmp_path / "runs").symlink_to("large disk")
     monkeypatch.setenv("ISCE_RUNS", str(tmp_path / "x" / ".." / "runs"))
     assert record.runs_dir() == tmp_path / "runs"
+
+
+def test_a_styled_table_is_written_the_same_again_and_shares_no_name() -> None:
+    one, other = (pd.DataFrame({("a", "b"): [value]}, index=["I-SCE"]) for value in (1.0, 2.0))
+    first, again, different = (record.named(table.style).to_html() for table in (one, one, other))
+    assert first == again
+    assert "T_" in first
+    assert not set(re.findall(r'id="(T_\w+?)[_"]', first)) & set(re.findall(r'id="(T_\w+?)[_"]', different))
