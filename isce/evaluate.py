@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from isce import as_coded, attacks, methods, record
-from isce.attacks import Expectation, RawLogits, random
+from isce.attacks import Expectation, RawLogits, Rescaled, random
 from isce.attacks.common import (
     check_images,
     check_numbers,
@@ -146,7 +146,7 @@ def surface_of(model: nn.Module, surface: str, surrogate: nn.Module | None = Non
         case "raw":
             return RawLogits(model)
         case "x20":
-            return attacks.Rescaled(model, 20.0)
+            return Rescaled(model, 20.0)
         case "eot20":
             return Expectation(model, 20)
         case "inference":

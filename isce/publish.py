@@ -64,9 +64,9 @@ def publish(name: str) -> list[str]:
 
 
 def asked_of(name: str) -> list[Evaluation]:
-    """What a profile asks for, and what it publishes where somebody made it."""
+    """What a profile asks for, and what it publishes where somebody made it, each once: Figure 3's grids are of both."""
     profile = load(name)
-    return [*(e for part in profile.parts().values() for e in part), *profile.further()]
+    return list(dict.fromkeys([*(e for part in profile.parts().values() for e in part), *profile.further()]))
 
 
 def main(name: str) -> None:

@@ -434,7 +434,7 @@ def render(number: int, profile: Profile, long: pd.DataFrame, format: str = "mar
     if format != "markdown":
         wide.index.name = None  # it would take a line of its own
     if format == "html":
-        page = styled(wide).set_caption(_to_html(words)).set_uuid(f"table{number}")  # else a new random name every time
+        page = styled(wide).set_caption(_to_html(words)).set_uuid(f"table{number}")  # stays when a cell changes
         lines: list[Any] = [
             {"selector": "caption, th.row_heading", "props": "text-align: left"},
             {"selector": "td, th", "props": "padding: 0.2em 0.5em"},

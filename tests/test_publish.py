@@ -64,12 +64,11 @@ def test_publish_takes_nothing_away_whose_successor_is_not_there(
     assert json.loads(there.read_text()) == done
 
 
-@pytest.mark.parametrize(
-    "attack", ["deepfool_10", "apgd_dlr"]
-)  # asked for; at the smaller radius only shown where it was made
+@pytest.mark.parametrize("attack", ["deepfool_10", "apgd_dlr"])
 def test_publish_leaves_what_another_profile_asks_for_or_shows(
     attack: str, digits: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """DeepFool is asked for; APGD-DLR at the smaller radius is shown where somebody made it."""
     monkeypatch.setenv("ISCE_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr(record, "results_dir", lambda: tmp_path / "results")
     few = dataclasses.replace(digits, n=15)

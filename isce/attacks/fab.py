@@ -45,8 +45,8 @@ def fab(
     $a = min(\|Px - x\| / (\|Px - x\| + \|Px_0 - x_0\|), alpha_{max})$. Where this misclassifies, its norm is noted and x goes
     back towards x_0, to $x_0 + \beta (x - x_0)$. A bisection towards x_0 ends the search.
 
-    images (N, ...) in [0, 1], labels (N,). Returns (N, ...): the smallest adversarial, where one was found with a margin large enough
-    to survive another batch size, that one; an image without any is returned unchanged. With `eps` (in [0, 1] pixels; None: no
+    images (N, ...) in [0, 1], labels (N,). Returns (N, ...): the smallest adversarial found, misclassified by a margin that survives
+    another batch size where such a one was found; an image without any is returned unchanged. With `eps` (in [0, 1] pixels; None: no
     radius) an image is done with its first adversarial of norm <= eps, before or after the bisection, and one without is returned
     unchanged. `steps` are those of one target and restart. Restarts after the first begin at random points in the ball of half the best norm. Raises ValueError or TypeError on bad input.
     """
